@@ -1,0 +1,66 @@
+"""How train is balanced: repeat factors for rare cells, and a cap on clean bags.
+
+Source: repeat-factor sampling of LVIS, arXiv:1908.03195, section 4, r = max(1, sqrt(t / f)), here over scanner × category cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from scanloop.snapshots.manifest import Balance, SnapshotRecord
+from scanloop.snapshots.splits import bag_draw
+
+
+def cells_of(record: SnapshotRecord) -> set[tuple[str, str]]:
+    """The scanner × category cells that a record is in."""
+    return {(record.scanner_id, box.category) for box in record.boxes}
+
+
+def repeat_factors(records: Iterable[SnapshotRecord], threshold: float) -> tuple[tuple[str, str, float], ...]:
+    """Cells whose share f of the train scans is below `threshold`, with their factor sqrt(threshold / f), sorted."""
+    seen: Counter[tuple[str, str]] = Counter()
+    total = 0
+    for record in records:
+        total += 1
+        seen.update(cells_of(record))
+    factors = ((scanner, category, math.sqrt(threshold * total / count)) for (scanner, category), count in sorted(seen.items()))
+    return tuple((scanner, category, round(factor, 6)) for scanner, category, factor in factors if factor > 1)
+
+
+def clean_cut(clean_bag_ids: Iterable[str], threat_bags: int, ratio: float, seed: int) -> str | None:
+    """The highest draw of a clean train bag to keep, so that at most `ratio` × `threat_bags` are kept; None keeps all.
+
+    Without any threat bag nothing is cut: there is nothing to balance against.
+    """
+    draws = sorted(bag_draw(seed, bag_id) for bag_id in set(clean_bag_ids))
+    allowed = int(ratio * threat_bags)
+    if not threat_bags or len(draws) <= allowed:
+        return None
+    return draws[allowed - 1] if allowed else ""
+
+
+def balance_of(train: Iterable[SnapshotRecord], *, repeat_threshold: float, clean_bag_ratio: float, seed: int) -> Balance:
+    """Balance the train records of a snapshot. Factors are computed over what is left after the cap on clean bags."""
+    known = list(train)
+    threat_bags = len({record.bag_id for record in known if not record.is_clean_bag})
+    cut = clean_cut((record.bag_id for record in known if record.is_clean_bag), threat_bags, clean_bag_ratio, seed)
+    kept = [record for record in known if not _is_cut(record, cut, seed)]
+    return Balance(repeat_factors(kept, repeat_threshold), cut)
+
+
+def weighed(record: SnapshotRecord, balance: Balance, seed: int) -> SnapshotRecord:
+    """Give a record its weight: for train the largest factor of its cells (0 if cut), for val and test 1, for withheld rows 0."""
+    if record.split == "train":
+        if _is_cut(record, balance.clean_cut, seed):
+            return replace(record, weight=0.0)
+        cells = cells_of(record)
+        factors = (factor for scanner, category, factor in balance.repeat_factors if (scanner, category) in cells)
+        return replace(record, weight=max(factors, default=1.0))
+    return replace(record, weight=1.0 if record.split in ("val", "test") else 0.0)
+
+
+def _is_cut(record: SnapshotRecord, cut: str | None, seed: int) -> bool:
+    return record.is_clean_bag and cut is not None and bag_draw(seed, record.bag_id) > cut
