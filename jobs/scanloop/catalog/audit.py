@@ -1,0 +1,102 @@
+"""The audit log: append-only, each entry chained to the one before by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from scanloop.catalog.tables import audit_head, audit_log
+
+GENESIS = "0" * 64
+"""The hash before the first entry."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of state."""
+
+    actor: str
+    """Who asked for it: a person, or the DAG that ran."""
+    action: str
+    """What happened, as `noun.verb`."""
+    subject_kind: str
+    """The table of what changed."""
+    subject_id: str
+    """The key of what changed."""
+    run_id: str
+    """The run whose receipt vouches for it."""
+    details: Mapping[str, Any]
+    """What changed to what; small."""
+
+
+def entry_hash(seq: int, at: datetime, entry: Mapping[str, Any], previous_hash: str) -> str:
+    """The hash of one entry over everything in it and the hash before it.
+
+    Source: hash chains as in Haber and Stornetta, "How to time-stamp a digital document", 1991.
+    """
+    content = [seq, at.astimezone(UTC).isoformat(timespec="microseconds"), previous_hash]
+    content += [entry[name] for name in ("actor", "action", "subject_kind", "subject_id", "run_id")]
+    text = json.dumps([*content, dict(entry["details"])], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hold_head(connection: sa.Connection) -> None:
+    """Make every other writer of the log wait until this transaction ends; taken first, it keeps writers from deadlocks."""
+    connection.execute(sa.select(audit_head.c.seq).with_for_update()).one()
+
+
+def append(connection: sa.Connection, entries: Iterable[Entry]) -> tuple[int, str]:
+    """Append `entries` in the caller's transaction, holding the chain's head until it ends. Returns the new head (seq, hash)."""
+    head = connection.execute(sa.select(audit_head.c.seq, audit_head.c.hash).with_for_update()).one()
+    seq, previous = int(head.seq), str(head.hash)
+    at: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    rows = []
+    for entry in entries:
+        seq += 1
+        # A round trip through JSON, so that what is hashed is what PostgreSQL gives back.
+        row = {**vars(entry), "details": json.loads(json.dumps(dict(entry.details), default=str))}
+        digest = entry_hash(seq, at, row, previous)
+        rows.append({**row, "seq": seq, "at": at, "previous_hash": previous, "hash": digest})
+        previous = digest
+    if rows:
+        connection.execute(sa.insert(audit_log), rows)
+        connection.execute(sa.update(audit_head).values(seq=seq, hash=previous))
+    return seq, previous
+
+
+def head(connection: sa.Connection) -> tuple[int, str]:
+    """The last entry's number and hash."""
+    row = connection.execute(sa.select(audit_head.c.seq, audit_head.c.hash)).one()
+    return int(row.seq), str(row.hash)
+
+
+def violations(connection: sa.Connection, anchors: Mapping[int, str] | None = None) -> Iterator[str]:
+    """What is wrong with the log, one sentence each: a gap, an edit, a reorder, a truncation, or a fork.
+
+    `anchors` are heads (seq, hash) that receipts outside the database remember. A log that was cut or rewritten as a whole disagrees with them.
+    """
+    anchors = dict(anchors or {})
+    expected_seq, previous = 0, GENESIS
+    for row in connection.execute(sa.select(audit_log).order_by(audit_log.c.seq).execution_options(yield_per=5000)).mappings():
+        expected_seq += 1
+        if row["seq"] != expected_seq:
+            yield f"Entry {expected_seq} is missing; {row['seq']} follows {expected_seq - 1}."
+            expected_seq = row["seq"]
+        if row["previous_hash"] != previous:
+            yield f"Entry {row['seq']} does not continue the entry before it."
+        if entry_hash(row["seq"], row["at"], row, row["previous_hash"]) != row["hash"]:
+            yield f"Entry {row['seq']} ({row['action']} {row['subject_id']}) was changed after it was written."
+        previous = row["hash"]
+        if anchors.pop(row["seq"], previous) != previous:
+            yield f"Entry {row['seq']} differs from what a receipt remembers: the log was rewritten."
+    if head(connection) != (expected_seq, previous):
+        yield f"The log ends at entry {expected_seq}, its head says {head(connection)[0]}."
+    anchors.pop(0, None)
+    if anchors:
+        yield f"Receipts remember entries up to {max(anchors)}, the log ends at {expected_seq}: it was cut."

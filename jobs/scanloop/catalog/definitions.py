@@ -1,0 +1,95 @@
+"""Definitions of product lines in the catalog, where jobs read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from scanloop.catalog.tables import product_lines, taxonomies
+from scanloop.errors import DataWrong, NothingToDo, WrongArguments
+from scanloop.product_lines import ProductLine, Taxonomy, read_product_line, read_taxonomy
+
+if TYPE_CHECKING:
+    from scanloop.execution import JobRun
+
+
+def read_folder(folder: Path) -> tuple[Taxonomy, list[ProductLine]]:
+    """Read `taxonomy.yaml` and every other YAML file of `folder`, in name order.
+
+    Raises:
+        WrongArguments: a file is missing or wrong, a key is used twice, or a category is not in the taxonomy.
+    """
+    if not folder.is_dir():
+        raise WrongArguments(f"{folder} is not a folder.")
+    taxonomy = read_taxonomy(folder / "taxonomy.yaml")
+    known = {category.id for category in taxonomy.categories}
+    lines: dict[str, ProductLine] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name == "taxonomy.yaml":
+            continue
+        line = read_product_line(path)
+        if line.product_line in lines:
+            raise WrongArguments(f"{path}: product line {line.product_line!r} is defined in another file too.")
+        if line.taxonomy != taxonomy.taxonomy_version:
+            raise WrongArguments(f"{path}: taxonomy: expected {taxonomy.taxonomy_version!r}, found {line.taxonomy!r}.")
+        unknown = sorted(set(line.categories) - known)
+        if unknown:
+            raise WrongArguments(f"{path}: categories: {unknown[0]!r} is not in taxonomy {taxonomy.taxonomy_version}.")
+        lines[line.product_line] = line
+    if not lines:
+        raise WrongArguments(f"{folder} defines no product line.")
+    return taxonomy, list(lines.values())
+
+
+def active_definitions(connection: sa.Connection) -> list[ProductLine]:
+    """The active definition of every product line, by key."""
+    rows = connection.execute(sa.select(product_lines.c.definition).where(product_lines.c.is_active).order_by(product_lines.c.product_line))
+    return [ProductLine.model_validate(row.definition) for row in rows]
+
+
+def apply_definitions(run: JobRun, taxonomy: Taxonomy, lines: Sequence[ProductLine]) -> dict[str, Any]:
+    """Make `lines` the active versions.
+
+    Raises:
+        NothingToDo: they already are.
+        DataWrong: the taxonomy version exists with other categories; a version never changes.
+    """
+    with run.catalog.read() as connection:
+        stored = {(row.product_line, row.version): bool(row.is_active) for row in connection.execute(sa.select(product_lines))}
+        version = taxonomy.taxonomy_version
+        categories = connection.execute(sa.select(taxonomies.c.categories).where(taxonomies.c.taxonomy_version == version)).scalar_one_or_none()
+    wanted = [category.model_dump() for category in taxonomy.categories]
+    if categories is not None and categories != wanted:
+        raise DataWrong(f"Taxonomy {version} is in the catalog with other categories. Give the changed taxonomy a new version.")
+    if categories is None:
+        run.publication.insert(
+            "taxonomies", [{"taxonomy_version": version, "categories": wanted}], action="taxonomy.added", subject="taxonomy_version"
+        )
+    changed = []
+    for line in lines:
+        if stored.get((line.product_line, line.version)):
+            continue
+        changed.append(line.product_line)
+        for (name, other), is_active in stored.items():
+            if name == line.product_line and is_active:
+                run.publication.update(
+                    "product_lines",
+                    key={"product_line": name, "version": other},
+                    expect={"is_active": True},
+                    set={"is_active": False},
+                    action="product_line.superseded",
+                )
+        key = {"product_line": line.product_line, "version": line.version}
+        if (line.product_line, line.version) in stored:
+            run.publication.update(
+                "product_lines", key=key, expect={"is_active": False}, set={"is_active": True}, action="product_line.activated"
+            )
+        else:
+            row = {**key, "definition": line.model_dump(mode="json"), "is_active": True}
+            run.publication.insert("product_lines", [row], action="product_line.defined", subject="product_line/version")
+    if not changed and categories is not None:
+        raise NothingToDo("every definition is already active.")
+    return {"product_lines": [line.product_line for line in lines], "changed": changed, "taxonomy": version}

@@ -1,0 +1,127 @@
+"""The loop of every product line at a glance: how much is at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from scanloop.catalog import tables as t
+from scanloop.catalog.definitions import active_definitions
+from scanloop.product_lines import ProductLine
+
+
+@dataclass(frozen=True)
+class LoopStatus:
+    """Where one product line stands."""
+
+    product_line: str
+    """Its key."""
+    title: str
+    """What people call it."""
+    validated_scans: int
+    """Scans of its scanners that passed validation."""
+    chosen_scans: int
+    """Scans chosen for labelling."""
+    untasked_scans: int
+    """Chosen scans without a labelling task."""
+    open_tasks: int
+    """Labelling tasks that people have not finished."""
+    submitted_tasks: int
+    """Finished tasks that nobody checked."""
+    returned_tasks: int
+    """Tasks that review sent back and that have no new round yet."""
+    accepted_scans: int
+    """Scans with an accepted annotation."""
+    snapshots: int
+    """Frozen datasets."""
+    snapshot_scans: int
+    """Scans in the newest snapshot."""
+    models: int
+    """Trained models."""
+    champion_id: str | None
+    """The serving model."""
+    champion_since: datetime | None
+    """When it became champion."""
+    verdict: str | None
+    """The newest decision's verdict."""
+    release_version: int | None
+    """The newest release that was signed."""
+
+
+def loop_status(connection: sa.Connection) -> list[LoopStatus]:
+    """The status of every active product line, by key."""
+    return [_status(connection, definition) for definition in active_definitions(connection)]
+
+
+def covered_scanners(connection: sa.Connection, definition: ProductLine) -> list[str]:
+    """Ids of the scanners that deliver for a product line."""
+    return [scanner for scanner in connection.execute(sa.select(t.scanners.c.scanner_id)).scalars() if definition.covers(scanner)]
+
+
+def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
+    name = definition.product_line
+
+    def count(query: sa.Select[tuple[int]]) -> int:
+        return int(connection.execute(query).scalar_one())
+
+    def rows(table: sa.Table, *where: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+        return sa.select(sa.func.count()).select_from(table).where(table.c.product_line == name, *where)
+
+    tasks, items = t.labelling_tasks, t.selection_items
+    chosen = (
+        sa.select(items.c.scan_id)
+        .join(t.selections, t.selections.c.selection_id == items.c.selection_id)
+        .where(t.selections.c.product_line == name, items.c.is_chosen)
+    )
+    later = tasks.alias()
+    has_later_round = (
+        sa.select(later.c.task_id)
+        .where(
+            later.c.product_line == name,
+            later.c.scan_id == tasks.c.scan_id,
+            later.c.schema_version == tasks.c.schema_version,
+            later.c.round > tasks.c.round,
+        )
+        .exists()
+    )
+    newest = connection.execute(
+        sa.select(t.snapshots.c.counts).where(t.snapshots.c.product_line == name).order_by(t.snapshots.c.sequence.desc()).limit(1)
+    ).scalar_one_or_none()
+    champion = connection.execute(
+        sa.select(t.champion_history.c.model_id, t.champion_history.c.created_at)
+        .where(t.champion_history.c.product_line == name)
+        .order_by(t.champion_history.c.sequence.desc())
+        .limit(1)
+    ).one_or_none()
+    tasked = sa.select(tasks.c.selection_id, tasks.c.scan_id).where(tasks.c.product_line == name)
+    pairs = chosen.add_columns(t.selections.c.selection_id).with_only_columns(t.selections.c.selection_id, items.c.scan_id)
+    return LoopStatus(
+        product_line=name,
+        title=definition.title,
+        validated_scans=count(
+            sa.select(sa.func.count())
+            .select_from(t.scans)
+            .where(t.scans.c.state == "validated", t.scans.c.scanner_id.in_(covered_scanners(connection, definition)))
+        ),
+        chosen_scans=count(sa.select(sa.func.count()).select_from(chosen.distinct().subquery())),
+        untasked_scans=count(sa.select(sa.func.count()).select_from(sa.except_(pairs, tasked).subquery())),
+        open_tasks=count(rows(tasks, tasks.c.state == "open")),
+        submitted_tasks=count(rows(tasks, tasks.c.state == "submitted")),
+        returned_tasks=count(rows(tasks, tasks.c.state == "returned", ~has_later_round)),
+        accepted_scans=count(
+            sa.select(sa.func.count(t.reviews.c.scan_id.distinct())).where(t.reviews.c.product_line == name, t.reviews.c.verdict == "accepted")
+        ),
+        snapshots=count(rows(t.snapshots)),
+        snapshot_scans=int((newest or {}).get("scans", 0)),
+        models=count(rows(t.models)),
+        champion_id=champion.model_id if champion else None,
+        champion_since=champion.created_at if champion else None,
+        verdict=connection.execute(
+            sa.select(t.decisions.c.verdict).where(t.decisions.c.product_line == name).order_by(t.decisions.c.created_at.desc()).limit(1)
+        ).scalar_one_or_none(),
+        release_version=connection.execute(
+            sa.select(sa.func.max(t.releases.c.version)).where(t.releases.c.product_line == name, t.releases.c.state == "released")
+        ).scalar_one_or_none(),
+    )

@@ -1,0 +1,1 @@
+"""The `scanloop` command. Reads arguments and the environment once, maps errors to exit codes once."""

@@ -1,0 +1,6 @@
+"""How a job runs: its identity, its lease, its publication and its receipt."""
+
+from scanloop.execution.job import JobRun, RunIdentity, execute
+from scanloop.execution.publication import Publication
+
+__all__ = ["JobRun", "Publication", "RunIdentity", "execute"]

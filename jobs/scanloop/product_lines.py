@@ -1,0 +1,242 @@
+"""What a product line is: the YAML that one team owns, as values that check themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from scanloop.errors import WrongArguments
+
+Checked = TypeVar("Checked", bound=BaseModel)
+Name = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scanners(_Part):
+    """Which scanners deliver for a product line."""
+
+    include: tuple[str, ...] = ("*",)
+    """Patterns over scanner ids (`*` matches anything)."""
+
+
+class Selection(_Part):
+    """How scans are chosen for labelling."""
+
+    budget_scans: int = Field(gt=0)
+    """Scans chosen in one selection at most."""
+    exploration_share: float = Field(default=0.1, ge=0, le=1)
+    """Part of the budget chosen at random."""
+    near_duplicate_bits: int = Field(default=4, ge=0, le=32)
+    """Perceptual hashes that differ in at most this many of 64 bits are one picture."""
+    seed: int = 0
+    """Seed of every draw."""
+
+
+class Labelling(_Part):
+    """How scans are labelled and when labels are believed."""
+
+    annotators: int = Field(default=2, ge=1, le=8)
+    """People who label one scan independently."""
+    schema_version: str = "1"
+    """Version of the question that annotators are asked."""
+    iou_agreement: float = Field(default=0.5, gt=0, lt=1)
+    """Boxes of two annotators at least this alike are the same finding."""
+    min_agreement: float = Field(default=0.99, ge=0, le=1)
+    """Scans below this agreement go back."""
+
+
+class SnapshotRules(_Part):
+    """What a snapshot of this product line is made of."""
+
+    splits: dict[Literal["train", "val", "test"], float] = {"train": 0.6, "val": 0.15, "test": 0.25}
+    """Share of bags in each split; sums to 1."""
+    seed: int = 0
+    """Seed of the split."""
+    min_scans: int = Field(default=1, ge=1)
+    """No snapshot below this many scans."""
+    min_new_scans: int = Field(default=1, ge=1)
+    """No new snapshot for fewer changed scans than this."""
+    clean_bag_ratio: float = Field(default=1.0, ge=0)
+    """Clean train scans kept for each train scan with a threat, at most."""
+    repeat_threshold: float = Field(default=0.1, ge=0, le=1)
+    """t of the repeat factor max(1, sqrt(t / f)). Source: LVIS, arXiv:1908.03195, section 4."""
+    buckets: int = Field(default=16, ge=1, le=4096)
+    """Manifest shards; a bag is always in the same one."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SnapshotRules:
+        if set(self.splits) != {"train", "val", "test"} or abs(sum(self.splits.values()) - 1) > 1e-9:
+            raise ValueError("splits must name train, val and test and sum to 1")
+        return self
+
+
+class Training(_Part):
+    """Which recipe trains a candidate, and what it is given."""
+
+    recipe: str = "rtmdet_tiny"
+    """Name of a recipe."""
+    planes: tuple[Literal["high", "low", "material"], ...] = ("high", "low", "material")
+    """Input planes, in channel order."""
+    size_px: int = Field(default=320, ge=64, le=2048, multiple_of=32)
+    """Side of the square the detector sees."""
+    iterations: int = Field(default=100, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=8, ge=1)
+    """Scans a step."""
+    learning_rate: float = Field(default=0.002, gt=0)
+    """Peak learning rate."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+
+
+class Gate(_Part):
+    """When a candidate may become champion."""
+
+    target_pfa: float = Field(default=0.1, gt=0, lt=1)
+    """Share of clean bags that may alarm at the operating point."""
+    min_ap50: float = Field(default=0.3, ge=0, le=1)
+    """A first champion needs at least this AP50."""
+    max_pd_drop: float = Field(default=0.05, ge=0, le=1)
+    """Non-inferiority margin on Pd."""
+    min_ap50_gain: float = Field(default=0.0, ge=-1, le=1)
+    """A new champion needs at least this gain in AP50."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Confidence of every bound."""
+    min_threat_bags: int = Field(default=5, ge=1)
+    """Fewer test bags with threats than this are too little evidence."""
+    min_clean_bags: int = Field(default=5, ge=1)
+    """Fewer clean test bags than this are too little evidence."""
+    approval: Literal["never", "always"] = "never"
+    """Whether a named person must approve."""
+    approvers: tuple[str, ...] = ()
+    """Who may approve."""
+
+    @model_validator(mode="after")
+    def _someone(self) -> Gate:
+        if self.approval == "always" and not self.approvers:
+            raise ValueError("approval: always needs at least one name in approvers")
+        return self
+
+
+class Release(_Part):
+    """Where a champion goes."""
+
+    channel: str = Field(default="stable", pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    """Channel that devices of this product line follow."""
+
+
+class Wake(_Part):
+    """When a product line is due though nothing new arrived."""
+
+    max_age_days: int = Field(default=30, ge=1)
+    """A champion older than this is due."""
+
+
+class ProductLine(_Part):
+    """One product line: who delivers, what is looked for, how it is labelled, trained, judged and released."""
+
+    product_line: str = Name
+    """Key of the product line: the partition of every keyed run."""
+    title: str
+    """What people call it."""
+    taxonomy: str
+    """Version of the taxonomy its categories are from."""
+    categories: tuple[str, ...] = Field(min_length=1)
+    """Categories its detector knows, in label order."""
+    scanners: Scanners = Scanners()
+    selection: Selection
+    labelling: Labelling = Labelling()
+    snapshot: SnapshotRules = SnapshotRules()
+    training: Training = Training()
+    gate: Gate = Gate()
+    release: Release = Release()
+    wake: Wake = Wake()
+
+    @field_validator("categories")
+    @classmethod
+    def _once(cls, categories: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(categories)) != len(categories):
+            raise ValueError("a category is named twice")
+        return categories
+
+    def covers(self, scanner_id: str) -> bool:
+        """Whether scans of `scanner_id` belong to this product line."""
+        return any(fnmatchcase(scanner_id, pattern) for pattern in self.scanners.include)
+
+    @property
+    def version(self) -> str:
+        """The first 12 hex digits of the definition's digest."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Category(_Part):
+    """One class of threat."""
+
+    id: str = Name
+    name: str
+    parent: str | None = None
+
+
+class Taxonomy(_Part):
+    """A version of the tree of categories."""
+
+    taxonomy_version: str
+    categories: tuple[Category, ...]
+
+    @model_validator(mode="after")
+    def _tree(self) -> Taxonomy:
+        known: set[str] = set()
+        for category in self.categories:
+            if category.parent is not None and category.parent not in known:
+                raise ValueError(f"category {category.id!r} names the parent {category.parent!r}, which does not come before it")
+            if category.id in known:
+                raise ValueError(f"category {category.id!r} is named twice")
+            known.add(category.id)
+        return self
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WrongArguments(f"{path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise WrongArguments(f"{path} is not valid YAML{where}: {getattr(error, 'problem', None) or error}.") from None
+    if not isinstance(content, dict):
+        raise WrongArguments(f"{path} must hold one mapping, found {type(content).__name__}.")
+    return content
+
+
+def check(model: type[Checked], content: dict[str, Any], source: str) -> Checked:
+    """Check `content` against `model`; `source` is named in the message. Raises WrongArguments."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise WrongArguments(f"{source}: {field}: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def read_product_line(path: Path) -> ProductLine:
+    """Read and check one definition.
+
+    Raises:
+        WrongArguments: the file is no YAML or no product line; the message names file, field and what is wrong.
+    """
+    return check(ProductLine, _read_yaml(path), str(path))
+
+
+def read_taxonomy(path: Path) -> Taxonomy:
+    """Read and check one version of the taxonomy. Raises WrongArguments as `read_product_line` does."""
+    return check(Taxonomy, _read_yaml(path), str(path))
