@@ -16,7 +16,7 @@ def due(run_id: RunIdOption = None, attempt: AttemptOption = 1) -> None:
     """Find product lines with something due: work to label or pull, labels to review, scans to snapshot, a champion grown old."""
     from scanloop.catalog.due import find_due
 
-    run_job("product_line.due", find_due, options=RunOptions(run_id, attempt))
+    run_job("product-line.due", find_due, options=RunOptions(run_id, attempt))
 
 
 @app.command("list")
