@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from scanloop.canonical import canonical_json, digest_of
 from scanloop.errors import DataWrong, WrongArguments
 from scanloop.labelling.boxes import Box
 from scanloop.store import Store
@@ -125,16 +126,6 @@ class SnapshotRoot:
         """Canonical JSON: the same snapshot gives the same bytes."""
         content = asdict(self) | {"format": FORMAT, "rules_sha256": digest_of(self.rules)}
         return canonical_json(content)
-
-
-def canonical_json(content: Any) -> bytes:
-    """JSON with sorted keys and no spaces, UTF-8. NaN and infinity are refused with ValueError."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def digest_of(content: Any) -> str:
-    """Hex SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def root_from_bytes(data: bytes) -> SnapshotRoot:

@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scanloop.canonical import canonical_json
 from scanloop.labelling.boxes import Box
-from scanloop.snapshots.manifest import SnapshotDamaged, SnapshotRecord, canonical_json
+from scanloop.snapshots.manifest import SnapshotDamaged, SnapshotRecord
 
 _BOX = pa.struct([("category", pa.string()), *((name, pa.float64()) for name in ("x_px", "y_px", "width_px", "height_px"))])
 SCHEMA = pa.schema(
