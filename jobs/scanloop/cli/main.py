@@ -42,8 +42,8 @@ UNAVAILABLE = 75
 DEFECT = 70
 
 
-def build_app() -> typer.Typer:
-    """The whole command, with every group."""
+def build_app(only: str | None = None) -> typer.Typer:
+    """The command with every group, or with one: a device has only what its own group needs."""
     app = typer.Typer(
         name="scanloop",
         no_args_is_help=True,
@@ -62,9 +62,9 @@ def build_app() -> typer.Typer:
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
     for group, module in ROOMS.items():
-        if find_spec(f"scanloop.cli.{module}") is not None:
+        if only in (None, group) and find_spec(f"scanloop.cli.{module}") is not None:
             app.add_typer(import_module(f"scanloop.cli.{module}").app, name=group)
-    if find_spec("scanloop.cli.trace") is not None:
+    if only in (None, "trace") and find_spec("scanloop.cli.trace") is not None:
         app.command("trace")(import_module("scanloop.cli.trace").trace)
     return app
 
@@ -81,7 +81,8 @@ def _say(sentence: str) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code: 0 done, 64 wrong arguments, 65 wrong data, 75 try later, 99 nothing to do, 70 a defect."""
-    command = typer.main.get_command(build_app())
+    first = next((argument for argument in arguments if not argument.startswith("-")), None)
+    command = typer.main.get_command(build_app(first if first in (*ROOMS, "trace") else None))
     try:
         returned = command.main(args=arguments, prog_name="scanloop", standalone_mode=False)
         return int(returned) if isinstance(returned, int) else 0
