@@ -137,7 +137,7 @@ def world(settings: Settings, catalog: Catalog) -> World:
 def run_body(world: World) -> Callable[..., dict[str, object]]:
     """Run a job's body as the command would: `run_body("room.verb", body, run_id=…, product_line=…, lease=…, part=…)`."""
     from scanloop.cli.options import load_definition
-    from scanloop.execution import JobRun, RunIdentity, execute
+    from scanloop.execution import RunIdentity, execute
 
     def run(
         job: str,

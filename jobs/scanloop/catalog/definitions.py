@@ -60,7 +60,9 @@ def apply_definitions(run: JobRun, taxonomy: Taxonomy, lines: Sequence[ProductLi
     with run.catalog.read() as connection:
         stored = {(row.product_line, row.version): bool(row.is_active) for row in connection.execute(sa.select(product_lines))}
         version = taxonomy.taxonomy_version
-        categories = connection.execute(sa.select(taxonomies.c.categories).where(taxonomies.c.taxonomy_version == version)).scalar_one_or_none()
+        categories = connection.execute(
+            sa.select(taxonomies.c.categories).where(taxonomies.c.taxonomy_version == version)
+        ).scalar_one_or_none()
     wanted = [category.model_dump() for category in taxonomy.categories]
     if categories is not None and categories != wanted:
         raise DataWrong(f"Taxonomy {version} is in the catalog with other categories. Give the changed taxonomy a new version.")

@@ -111,7 +111,9 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
         submitted_tasks=count(rows(tasks, tasks.c.state == "submitted")),
         returned_tasks=count(rows(tasks, tasks.c.state == "returned", ~has_later_round)),
         accepted_scans=count(
-            sa.select(sa.func.count(t.reviews.c.scan_id.distinct())).where(t.reviews.c.product_line == name, t.reviews.c.verdict == "accepted")
+            sa.select(sa.func.count(t.reviews.c.scan_id.distinct())).where(
+                t.reviews.c.product_line == name, t.reviews.c.verdict == "accepted"
+            )
         ),
         snapshots=count(rows(t.snapshots)),
         snapshot_scans=int((newest or {}).get("scans", 0)),

@@ -19,7 +19,9 @@ def check(folder: FolderOption = Path("product_lines")) -> None:
     from scanloop.catalog.definitions import read_folder
 
     taxonomy, lines = read_folder(folder)
-    typer.echo(f"Taxonomy {taxonomy.taxonomy_version}: {len(taxonomy.categories)} categories. Product lines: {', '.join(line.product_line for line in lines)}.")
+    typer.echo(
+        f"Taxonomy {taxonomy.taxonomy_version}: {len(taxonomy.categories)} categories. Product lines: {', '.join(line.product_line for line in lines)}."
+    )
 
 
 @app.command("apply")
@@ -28,4 +30,6 @@ def apply(folder: FolderOption = Path("product_lines"), run_id: RunIdOption = No
     from scanloop.catalog.definitions import apply_definitions, read_folder
 
     taxonomy, lines = read_folder(folder)
-    run_job("definitions.apply", lambda run: apply_definitions(run, taxonomy, lines), options=RunOptions(run_id, attempt), lease="definitions")
+    run_job(
+        "definitions.apply", lambda run: apply_definitions(run, taxonomy, lines), options=RunOptions(run_id, attempt), lease="definitions"
+    )

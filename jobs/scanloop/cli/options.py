@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
-import click
 import sqlalchemy as sa
 import typer
 
@@ -27,7 +26,9 @@ from scanloop.store import Store, open_store
 ProductLineArg = Annotated[str, typer.Option("--product-line", help="Key of the product line.", show_default=False)]
 RunIdOption = Annotated[
     str | None,
-    typer.Option("--run-id", envvar="SCANLOOP_RUN_ID", help="The run this belongs to. The same run does its work once.", show_default="a new one"),
+    typer.Option(
+        "--run-id", envvar="SCANLOOP_RUN_ID", help="The run this belongs to. The same run does its work once.", show_default="a new one"
+    ),
 ]
 AttemptOption = Annotated[int, typer.Option("--attempt", envvar="SCANLOOP_ATTEMPT", min=1, help="Which attempt of the run this is.")]
 
@@ -87,9 +88,15 @@ def load_definition(catalog: Catalog, product_line: str) -> ProductLine:
         row = connection.execute(
             sa.select(product_lines.c.definition).where(product_lines.c.product_line == product_line, product_lines.c.is_active)
         ).scalar_one_or_none()
-        known = connection.execute(sa.select(product_lines.c.product_line).where(product_lines.c.is_active).order_by(sa.text("1"))).scalars().all()
+        known = (
+            connection.execute(sa.select(product_lines.c.product_line).where(product_lines.c.is_active).order_by(sa.text("1")))
+            .scalars()
+            .all()
+        )
     if row is None:
-        raise WrongArguments(f"Unknown product line {product_line!r}. Known: {', '.join(known) or 'none; run: scanloop definitions apply'}.")
+        raise WrongArguments(
+            f"Unknown product line {product_line!r}. Known: {', '.join(known) or 'none; run: scanloop definitions apply'}."
+        )
     return ProductLine.model_validate(row)
 
 
@@ -139,7 +146,11 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def _arguments() -> dict[str, Any]:
-    context = click.get_current_context(silent=True)
-    if context is None:
-        return {}
-    return {name: value for name, value in context.params.items() if name not in ("run_id", "attempt") and isinstance(value, (str, int, float, bool, list, tuple))}
+    """The command line for the record, without what identifies the run."""
+    words, following = [], iter(sys.argv[1:])
+    for word in following:
+        if word in ("--run-id", "--attempt"):
+            next(following, None)
+        elif not word.startswith(("--run-id=", "--attempt=")):
+            words.append(word)
+    return {"command": words}

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from scanloop import __version__
 from scanloop.catalog import Catalog, audit
@@ -173,18 +174,18 @@ def _publish(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest:
         if done == digest:
             return
         if done is not None:
-            raise Superseded(f"The catalog holds another receipt for {receipt.job} of {receipt.run_id} than {store.uri(key)}: one of them was forged.")
+            raise Superseded(
+                f"The catalog holds another receipt for {receipt.job} of {receipt.run_id} than {store.uri(key)}: one of them was forged."
+            )
         content = store.get(receipt.publication["key"])
         if not store.verify(receipt.publication["key"], receipt.publication["sha256"]):
             raise ObjectCorrupt(f"{store.uri(receipt.publication['key'])} is not what its receipt names.")
         entries = list(apply(connection, Publication.decode(content), run_id=receipt.run_id, actor=receipt.actor))
-        row = {"run_id": receipt.run_id, "job": receipt.job, "part": receipt.part, "product_line": receipt.product_line}
+        row: dict[str, Any] = {"run_id": receipt.run_id, "job": receipt.job, "part": receipt.part, "product_line": receipt.product_line}
         row |= {"attempt": receipt.attempt, "state": "done", "receipt_key": key, "receipt_sha256": digest, "result": receipt.result}
         connection.execute(sa.insert(runs).values(**row))
         links = [{"run_id": receipt.run_id, "consumed_run_id": consumed} for consumed in sorted(set(receipt.consumed))]
         if links:
-            from sqlalchemy.dialects.postgresql import insert as pg_insert
-
             connection.execute(pg_insert(run_links).values(links).on_conflict_do_nothing())
         details = {"receipt_key": key, "receipt_sha256": digest, "part": receipt.part}
         entries.append(audit.Entry(receipt.actor, "run.finished", "runs", f"{receipt.run_id}/{receipt.job}", receipt.run_id, details))

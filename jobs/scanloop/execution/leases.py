@@ -48,9 +48,13 @@ class Lease:
 
     def check(self, connection: sa.Connection) -> None:
         """Hold the lease's row until the transaction ends. Raises LeaseHeld if another run took it over."""
-        row = connection.execute(sa.select(leases.c.holder, leases.c.fence).where(leases.c.resource == self.resource).with_for_update()).one()
+        row = connection.execute(
+            sa.select(leases.c.holder, leases.c.fence).where(leases.c.resource == self.resource).with_for_update()
+        ).one()
         if row.fence != self.fence:
-            raise LeaseHeld(f"The lease on {self.resource} passed to {row.holder} (fence {row.fence}, ours was {self.fence}). Nothing was changed.")
+            raise LeaseHeld(
+                f"The lease on {self.resource} passed to {row.holder} (fence {row.fence}, ours was {self.fence}). Nothing was changed."
+            )
 
     def release(self) -> None:
         """Let others have it at once."""

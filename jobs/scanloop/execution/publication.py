@@ -68,7 +68,7 @@ class Publication:
         for row in rows:
             unknown = set(row) - set(known.c.keys())
             if unknown:
-                raise ValueError(f"{table} has no column {sorted(unknown)[0]}")
+                raise ValueError(f"{table} has no column {min(unknown)}")
             self.changes.append(Insert(table, dict(row), action, subject))
 
     def update(self, table: str, *, key: Row, expect: Row, set: Row, action: str) -> None:  # noqa: A002  SQL's own word
@@ -145,7 +145,9 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
         added = {tuple(str(part) for part in row) for row in connection.execute(statement)}
     except sa.exc.IntegrityError as error:
         said = str(error.orig).strip().splitlines()
-        raise Superseded(f"A row for {table.name} cannot take its place: {said[0]} {said[-1] if len(said) > 1 else ''}".strip() + ".") from None
+        raise Superseded(
+            f"A row for {table.name} cannot take its place: {said[0]} {said[-1] if len(said) > 1 else ''}".strip() + "."
+        ) from None
     for key, change in rows.items():
         if key in added:
             subject = "/".join(str(change.row[name]) for name in change.subject.split("/"))

@@ -9,7 +9,8 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -120,11 +121,9 @@ def stop_tree(process: psutil.Process, timeout_s: float = STOP_TIMEOUT_S) -> Non
     psutil.wait_procs(alive, timeout_s)
 
 
-def _quietly(act: object) -> None:
-    try:
-        act()  # type: ignore[operator]
-    except psutil.NoSuchProcess:
-        pass
+def _quietly(act: Callable[[], None]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        act()
 
 
 def last_lines(path: Path, count: int = 12) -> str:

@@ -155,5 +155,3 @@ class Store(ABC):
     @abstractmethod
     def uri(self, key: str) -> str:
         """The full URI of `key`, for people and records."""
-
-

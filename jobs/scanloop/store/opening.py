@@ -31,6 +31,6 @@ def open_store(url: str) -> Store:
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         unknown = set(options) - {"endpoint_url", "region"}
         if unknown:
-            raise WrongArguments(f"Unknown option {sorted(unknown)[0]!r} in the store URL; known are endpoint_url and region.")
+            raise WrongArguments(f"Unknown option {min(unknown)!r} in the store URL; known are endpoint_url and region.")
         return S3Store(parts.netloc, unquote(parts.path).strip("/"), **options)
     raise WrongArguments(f"Expected a store URL that starts with file:// or s3://, found {url!r}.")
