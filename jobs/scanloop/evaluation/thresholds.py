@@ -1,0 +1,82 @@
+"""The operating point: one threshold a category, chosen on the val split so that at most the target share of clean bags alarms.
+
+Every category gets the same share of false alarms, as large as the union of all categories allows; a detector that is good at one category
+and poor at another is then not drowned by the poor one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanloop.errors import DataWrong
+from scanloop.evaluation.outcomes import BagScores
+from scanloop.evaluation.reference import Floats
+
+LOWEST_THRESHOLD = 0.05
+"""No threshold below this: such scores are what a detector gives to anything."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Thresholds with what they were chosen by."""
+
+    categories: tuple[str, ...]
+    """Category ids, in label order."""
+    thresholds: tuple[float, ...]
+    """A bag alarms for the category at or above this score."""
+    target_pfa: float
+    """Share of clean bags that may alarm."""
+    clean_bags: int
+    """Clean bags of the val split."""
+    false_alarms: int
+    """How many of them alarm at the chosen thresholds."""
+
+    @property
+    def as_array(self) -> Floats:
+        """(K,) thresholds."""
+        return np.array(self.thresholds, dtype=np.float64)
+
+    def as_json(self) -> dict[str, object]:
+        """For a result file and for the release that carries the model."""
+        return {
+            "split": "val",
+            "target_pfa": self.target_pfa,
+            "clean_bags": self.clean_bags,
+            "false_alarms": self.false_alarms,
+            "thresholds": dict(zip(self.categories, self.thresholds, strict=True)),
+        }
+
+
+def _threshold(clean: Floats, others: Floats, allowed: int) -> float:
+    """The threshold that lets `allowed` of the `clean` best scores of one category alarm: halfway to the next score above that any bag has."""
+    refused = np.sort(clean)[::-1][allowed] if allowed < len(clean) else 0.0
+    above = np.concatenate([clean, others])
+    above = above[above > refused]
+    middle = (refused + above.min()) / 2 if above.size else (refused + 1) / 2
+    return max(LOWEST_THRESHOLD, float(middle if middle > refused else np.nextafter(refused, 1.0)))
+
+
+def choose_operating_point(bags: BagScores, target_pfa: float) -> OperatingPoint:
+    """Choose thresholds on the bags of the val split.
+
+    Raises:
+        DataWrong: there is no clean bag to choose by.
+    """
+    is_clean = bags.is_clean
+    clean, others = bags.best[is_clean], bags.best[bags.is_threat]
+    if not len(clean):
+        raise DataWrong(
+            "The val split has no clean bag in which every category was looked for, so no threshold can be chosen for a target Pfa."
+        )
+    budget = math.floor(target_pfa * len(clean) + 1e-9)
+    chosen, alarmed = np.ones(len(bags.categories)), 0
+    for allowed in range(budget + 1):
+        thresholds = np.array([_threshold(clean[:, k], others[:, k], allowed) for k in range(clean.shape[1])])
+        count = int(((clean >= thresholds) & (clean > 0)).any(axis=1).sum())
+        if count > budget:
+            break
+        chosen, alarmed = thresholds, count
+    return OperatingPoint(bags.categories, tuple(chosen.tolist()), target_pfa, len(clean), alarmed)
