@@ -79,6 +79,10 @@ class Choice:
     """The same in words."""
 
 
+_Decided = tuple[list[Candidate], bool, float, str, str]
+"""Scans of a bag, is_chosen, score, stage, reason."""
+
+
 @dataclass
 class _Bag:
     bag_id: str
@@ -97,8 +101,9 @@ def choose(candidates: Iterable[Candidate], history: Iterable[Candidate], policy
     past_bags = {item.bag_id for item in past}
     known = [item for item in pool if item.bag_id in past_bags]
     fresh = [item for item in pool if item.bag_id not in past_bags]
-    duplicates = duplicate_bags([item.fingerprint for item in fresh], [item.fingerprint for item in [*past, *known]], policy.near_duplicate_bits)
-    decided: list[tuple[list[Candidate], bool, float, str, str]] = []
+    earlier = [item.fingerprint for item in [*past, *known]]
+    duplicates = duplicate_bags([item.fingerprint for item in fresh], earlier, policy.near_duplicate_bits)
+    decided: list[_Decided] = []
 
     left = policy.budget_scans
     for bag in _bags(known):
@@ -118,8 +123,10 @@ def choose(candidates: Iterable[Candidate], history: Iterable[Candidate], policy
     decided += [([item], False, 0.0, "near_duplicate", _like(duplicates[item.bag_id])) for item in fresh if item.bag_id in duplicates]
 
     in_order = [one for one in decided if one[1]] + [one for one in decided if not one[1]]
-    choices = [(scan.scan_id, is_chosen, score, stage, why) for scans, is_chosen, score, stage, why in in_order for scan in scans]
-    return [Choice(scan_id, rank, *rest) for rank, (scan_id, *rest) in enumerate(choices, start=1)]
+    flat = [(scan.scan_id, is_chosen, score, stage, why) for scans, is_chosen, score, stage, why in in_order for scan in scans]
+    return [
+        Choice(scan_id, rank, is_chosen, score, stage, why) for rank, (scan_id, is_chosen, score, stage, why) in enumerate(flat, start=1)
+    ]
 
 
 def fair_quotas(scans_by_scanner: Mapping[str, int], budget_scans: int) -> dict[str, int]:
@@ -152,7 +159,7 @@ class _Walk:
         budget: int,
         quotas: dict[str, int] | None,
         shares: Mapping[str, int],
-        decided: list[tuple[list[Candidate], bool, float, str, str]],
+        decided: list[_Decided],
     ) -> int:
         """Take bags, farthest first, while they fit the budget and their scanner's quota. Returns the scans taken."""
         taken = 0
@@ -170,21 +177,22 @@ class _Walk:
                 quotas[bag.scanner_id] -= len(bag.scans)
             taken += self._take(position, "diverse", why, decided)
 
-    def explore(self, budget: int, seed: int, decided: list[tuple[list[Candidate], bool, float, str, str]]) -> int:
+    def explore(self, budget: int, seed: int, decided: list[_Decided]) -> int:
         """Take bags in an order drawn from the seed while they fit the budget. Returns the scans taken."""
         taken = 0
-        draws = {i: hashlib.sha256(f"explore\x00{seed}\x00{self.bags[i].bag_id}".encode()).digest() for i in np.flatnonzero(self.open).tolist()}
+        positions = np.flatnonzero(self.open).tolist()
+        draws = {i: hashlib.sha256(f"explore\x00{seed}\x00{self.bags[i].bag_id}".encode()).digest() for i in positions}
         for position in sorted(draws, key=draws.__getitem__):
             if self.sizes[position] <= budget - taken:
                 taken += self._take(position, "exploration", "drawn at random for exploration", decided)
         return taken
 
-    def remaining(self, policy: Policy) -> list[tuple[list[Candidate], bool, float, str, str]]:
+    def remaining(self, policy: Policy) -> list[_Decided]:
         """What is left, farthest first."""
         positions = sorted(np.flatnonzero(self.open).tolist(), key=lambda i: (-self.distances[i], self.bags[i].bag_id))
         return [(self.bags[i].scans, False, round(float(self.distances[i]), 6), "budget", _no_budget(policy)) for i in positions]
 
-    def _take(self, position: int, stage: str, why: str, decided: list[tuple[list[Candidate], bool, float, str, str]]) -> int:
+    def _take(self, position: int, stage: str, why: str, decided: list[_Decided]) -> int:
         bag = self.bags[position]
         decided.append((bag.scans, True, round(float(self.distances[position]), 6), stage, why))
         self.open[position] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,8 @@ class Fingerprint:
 def near_pairs(fingerprints: Iterable[Fingerprint], max_bits: int) -> Iterator[tuple[Fingerprint, Fingerprint, int]]:
     """Yield each pair of scans of different bags whose hashes differ in at most `max_bits` bits, once, with the distance.
 
-    Two hashes that differ in k bits agree in at least one of k + 1 bands (pigeonhole), so only hashes that share a band are compared: with 4
-    bits allowed that is about one in 1,600 of all pairs. Memory stays bounded by the block size.
+    Two hashes that differ in k bits agree in at least one of k + 1 bands (pigeonhole), so only hashes that share a band are compared:
+    with 4 bits allowed that is about one in 1,600 of all pairs. Memory for distances is bounded by the block size.
     """
     groups: dict[tuple[str, str], list[Fingerprint]] = defaultdict(list)
     for item in fingerprints:
@@ -54,7 +55,7 @@ def near_pairs(fingerprints: Iterable[Fingerprint], max_bits: int) -> Iterator[t
 def _bands(max_bits: int) -> list[tuple[int, int]]:
     """Split the hash into max_bits + 1 ranges of bits [low, high)."""
     edges = np.linspace(0, HASH_BITS, min(max_bits, HASH_BITS - 1) + 2).round().astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _pairs_sharing(hashes: NDArray[np.uint64], low: int, high: int, max_bits: int) -> Iterator[tuple[int, int, int]]:

@@ -47,9 +47,21 @@ class Answer:
 
 
 def answer(
-    truth: Sequence[Box], looked_for: Sequence[str], height_px: int, width_px: int, rates: ErrorRates, *, seed: int, annotator: str, scan_id: str, round_number: int
+    truth: Sequence[Box],
+    looked_for: Sequence[str],
+    size_px: tuple[int, int],
+    rates: ErrorRates,
+    *,
+    seed: int,
+    annotator: str,
+    scan_id: str,
+    round_number: int,
 ) -> Answer:
-    """Mark the threats of the looked-for categories as one annotator would. Boxes stay inside the picture and at least 1 px wide and high."""
+    """Mark the threats of the looked-for categories as one annotator would.
+
+    `size_px` is (height, width); boxes stay inside the picture and are at least 1 px wide and high.
+    """
+    height_px, width_px = size_px
     text = f"annotator\x00{seed}\x00{annotator}\x00{scan_id}\x00{round_number}"
     random = np.random.default_rng(np.random.PCG64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")))
     marked: list[Box] = []
@@ -61,18 +73,19 @@ def answer(
         others = [category for category in looked_for if category != box.category]
         category = others[int(other * len(others))] if others and swaps < rates.swap else box.category
         left, top, right, bottom = np.asarray(box.xyxy) + rates.jitter_px * edges
-        marked.append(_inside(category, left, top, right, bottom, height_px, width_px))
+        marked.append(_inside(category, (left, top, right, bottom), size_px))
     if looked_for and random.random() < rates.spurious:
         width, height = random.uniform(*_SPURIOUS_SIDE, 2) * min(height_px, width_px)
         left, top = random.random() * (width_px - width), random.random() * (height_px - height)
         category = looked_for[int(random.random() * len(looked_for))]
-        marked.append(_inside(category, left, top, left + width, top + height, height_px, width_px))
+        marked.append(_inside(category, (left, top, left + width, top + height), size_px))
     time_spent_s = float(np.round(np.exp(random.normal(2.5, 0.4)) + 6.0 * len(marked), 1))
     return Answer(tuple(marked), time_spent_s)
 
 
-def _inside(category: str, left: float, top: float, right: float, bottom: float, height_px: int, width_px: int) -> Box:
+def _inside(category: str, xyxy: tuple[float, float, float, float], size_px: tuple[int, int]) -> Box:
     """Order the edges, clip to the picture, keep at least 1 px, round."""
+    (left, top, right, bottom), (height_px, width_px) = xyxy, size_px
     (left, right), (top, bottom) = sorted((left, right)), sorted((top, bottom))
     left, top = float(np.clip(left, 0, width_px - 1)), float(np.clip(top, 0, height_px - 1))
     width = float(np.clip(right - left, 1, width_px - left))

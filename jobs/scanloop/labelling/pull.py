@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scanloop.canonical import digest_of
-from scanloop.catalog.tables import annotations, labelling_tasks, runs
+from scanloop.catalog import tables
 from scanloop.errors import NothingToDo
 from scanloop.execution import JobRun
 from scanloop.labelling.checks import clipped, problems_of
@@ -66,7 +66,9 @@ def pull_annotations(run: JobRun) -> dict[str, Any]:
         tasks = _tasks_of(connection, {item.task_id for item in found})
         before = _imported(connection, tasks)
         open_count = connection.execute(
-            sa.select(sa.func.count()).where(labelling_tasks.c.product_line == product_line, labelling_tasks.c.state == "open")
+            sa.select(sa.func.count()).where(
+                tables.labelling_tasks.c.product_line == product_line, tables.labelling_tasks.c.state == "open"
+            )
         ).scalar_one()
     known = up_to_unknown(found, tasks)
     pulled = judge(known, tasks, before, tool=server.tool, taxonomy=run.definition.taxonomy)
@@ -75,7 +77,11 @@ def pull_annotations(run: JobRun) -> dict[str, Any]:
     run.publication.insert("annotations", pulled.rows, action="annotation.imported", subject="annotation_id")
     for task_id in pulled.submitted:
         run.publication.update(
-            "labelling_tasks", key={"task_id": task_id}, expect={"state": "open"}, set={"state": "submitted"}, action="labelling_task.submitted"
+            "labelling_tasks",
+            key={"task_id": task_id},
+            expect={"state": "open"},
+            set={"state": "submitted"},
+            action="labelling_task.submitted",
         )
     for task_id, problems in pulled.refused.items():
         _refuse(run, tasks[task_id], problems)
@@ -92,10 +98,10 @@ def pull_annotations(run: JobRun) -> dict[str, Any]:
 
 def last_cursor(connection: sa.Connection, product_line: str, server: str) -> str | None:
     """Where the last pull from this server ended."""
-    results = sa.select(runs.c.result["cursor"].astext).where(
-        runs.c.job == JOB, runs.c.product_line == product_line, runs.c.result["server"].astext == server
+    results = sa.select(tables.runs.c.result["cursor"].astext).where(
+        tables.runs.c.job == JOB, tables.runs.c.product_line == product_line, tables.runs.c.result["server"].astext == server
     )
-    return connection.execute(results.order_by(runs.c.finished_at.desc(), runs.c.run_id).limit(1)).scalar_one_or_none()
+    return connection.execute(results.order_by(tables.runs.c.finished_at.desc(), tables.runs.c.run_id).limit(1)).scalar_one_or_none()
 
 
 def up_to_unknown(found: Iterable[FinishedAnnotation], known: Mapping[str, Any]) -> list[FinishedAnnotation]:
@@ -172,17 +178,24 @@ def _fetch(server: LabellingServer, cursor: str | None) -> Iterable[FinishedAnno
 
 
 def _tasks_of(connection: sa.Connection, task_ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    wanted = [labelling_tasks.c[name] for name in ("task_id", "product_line", "scan_id", "round", "assignees", "state", "attributes")]
-    found = connection.execute(sa.select(*wanted).where(labelling_tasks.c.task_id == sa.func.any(sorted(task_ids))))
+    wanted = [
+        tables.labelling_tasks.c[name] for name in ("task_id", "product_line", "scan_id", "round", "assignees", "state", "attributes")
+    ]
+    found = connection.execute(sa.select(*wanted).where(tables.labelling_tasks.c.task_id == sa.func.any(sorted(task_ids))))
     return {row["task_id"]: dict(row) for row in found.mappings()}
 
 
 def _imported(connection: sa.Connection, task_ids: Iterable[str]) -> Imported:
-    columns = (annotations.c.annotation_id, annotations.c.task_id, annotations.c.author, annotations.c.supersedes)
+    columns = (
+        tables.annotations.c.annotation_id,
+        tables.annotations.c.task_id,
+        tables.annotations.c.author,
+        tables.annotations.c.supersedes,
+    )
     found = connection.execute(
         sa.select(*columns)
-        .where(annotations.c.task_id == sa.func.any(sorted(task_ids)), annotations.c.author_kind == "person")
-        .order_by(annotations.c.annotation_id)
+        .where(tables.annotations.c.task_id == sa.func.any(sorted(task_ids)), tables.annotations.c.author_kind == "person")
+        .order_by(tables.annotations.c.annotation_id)
     ).all()
     superseded = {row.supersedes for row in found}
     latest: dict[str, dict[str, str]] = defaultdict(dict)
@@ -208,5 +221,9 @@ def _refuse(run: JobRun, task: Mapping[str, Any], problems: list[str]) -> None:
     }
     run.publication.insert("reviews", [review], action=f"review.{verdict}", subject="review_id")
     run.publication.update(
-        "labelling_tasks", key={"task_id": task["task_id"]}, expect={"state": "open"}, set={"state": verdict}, action=f"labelling_task.{verdict}"
+        "labelling_tasks",
+        key={"task_id": task["task_id"]},
+        expect={"state": "open"},
+        set={"state": verdict},
+        action=f"labelling_task.{verdict}",
     )

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scanloop.canonical import digest_of
-from scanloop.catalog.tables import labelling_tasks, scans, selection_items, selections
+from scanloop.catalog import tables
 from scanloop.execution import JobRun
 from scanloop.labelling.pictures import put_picture
 from scanloop.labelling.server import TaskRequest, open_labelling
@@ -61,43 +61,50 @@ def push_tasks(run: JobRun) -> dict[str, Any]:
 
 def due_tasks(connection: sa.Connection, product_line: str) -> list[WantedTask]:
     """Every task that should exist and does not."""
-    schema = selections.c.parameters["schema_version"].astext
+    schema = tables.selections.c.parameters["schema_version"].astext
     chosen = connection.execute(
-        sa.select(selection_items.c.scan_id, schema, selections.c.selection_id, selections.c.parameters["looked_for"])
-        .join(selections, selections.c.selection_id == selection_items.c.selection_id)
+        sa.select(tables.selection_items.c.scan_id, schema, tables.selections.c.selection_id, tables.selections.c.parameters["looked_for"])
+        .join(tables.selections, tables.selections.c.selection_id == tables.selection_items.c.selection_id)
         .outerjoin(
-            labelling_tasks,
+            tables.labelling_tasks,
             sa.and_(
-                labelling_tasks.c.product_line == selections.c.product_line,
-                labelling_tasks.c.scan_id == selection_items.c.scan_id,
-                labelling_tasks.c.schema_version == schema,
+                tables.labelling_tasks.c.product_line == tables.selections.c.product_line,
+                tables.labelling_tasks.c.scan_id == tables.selection_items.c.scan_id,
+                tables.labelling_tasks.c.schema_version == schema,
             ),
         )
-        .where(selections.c.product_line == product_line, selection_items.c.is_chosen, labelling_tasks.c.task_id.is_(None))
-        .order_by(selections.c.created_at.desc(), selections.c.selection_id)
+        .where(
+            tables.selections.c.product_line == product_line, tables.selection_items.c.is_chosen, tables.labelling_tasks.c.task_id.is_(None)
+        )
+        .order_by(tables.selections.c.created_at.desc(), tables.selections.c.selection_id)
     )
     first = [WantedTask(product_line, scan_id, version, 1, selection_id, tuple(asked)) for scan_id, version, selection_id, asked in chosen]
-    later = labelling_tasks.alias("later")
-    columns = (labelling_tasks.c[name] for name in ("scan_id", "schema_version", "round", "selection_id"))
+    later = tables.labelling_tasks.alias("later")
+    columns = (tables.labelling_tasks.c[name] for name in ("scan_id", "schema_version", "round", "selection_id"))
     returned = connection.execute(
-        sa.select(*columns, labelling_tasks.c.attributes["looked_for"]).where(
-            labelling_tasks.c.product_line == product_line,
-            labelling_tasks.c.state == "returned",
+        sa.select(*columns, tables.labelling_tasks.c.attributes["looked_for"]).where(
+            tables.labelling_tasks.c.product_line == product_line,
+            tables.labelling_tasks.c.state == "returned",
             ~sa.exists().where(
-                later.c.product_line == labelling_tasks.c.product_line,
-                later.c.scan_id == labelling_tasks.c.scan_id,
-                later.c.schema_version == labelling_tasks.c.schema_version,
-                later.c.round > labelling_tasks.c.round,
+                later.c.product_line == tables.labelling_tasks.c.product_line,
+                later.c.scan_id == tables.labelling_tasks.c.scan_id,
+                later.c.schema_version == tables.labelling_tasks.c.schema_version,
+                later.c.round > tables.labelling_tasks.c.round,
             ),
         )
     )
-    again = [WantedTask(product_line, *row[:4], tuple(row[4])) for row in returned]
+    again = [
+        WantedTask(product_line, scan_id, version, number, chosen_by, tuple(asked))
+        for scan_id, version, number, chosen_by, asked in returned
+    ]
     return next_tasks(first, again, ())
 
 
 def _facts_of(connection: sa.Connection, scan_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    columns = (scans.c.scan_id, scans.c.bag_id, scans.c.view_name, scans.c.planes_key, scans.c.planes)
-    found = connection.execute(sa.select(*columns).where(scans.c.scan_id == sa.func.any(list(scan_ids)), scans.c.state == "validated"))
+    columns = (tables.scans.c.scan_id, tables.scans.c.bag_id, tables.scans.c.view_name, tables.scans.c.planes_key, tables.scans.c.planes)
+    found = connection.execute(
+        sa.select(*columns).where(tables.scans.c.scan_id == sa.func.any(list(scan_ids)), tables.scans.c.state == "validated")
+    )
     return {row["scan_id"]: dict(row) for row in found.mappings()}
 
 

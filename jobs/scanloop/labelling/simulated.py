@@ -86,8 +86,7 @@ class SimulatedServer:
                 given = answer(
                     truth,
                     task.looked_for,
-                    task.height_px,
-                    task.width_px,
+                    (task.height_px, task.width_px),
                     self._rates,
                     seed=self._seed,
                     annotator=author,

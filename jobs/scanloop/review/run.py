@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scanloop.canonical import digest_of
-from scanloop.catalog.tables import annotations, labelling_tasks
+from scanloop.catalog import tables
 from scanloop.execution import JobRun
 from scanloop.labelling.boxes import Box, boxes_from_json
 from scanloop.review.decide import Verdict, decide
@@ -79,11 +79,11 @@ def _publish(run: JobRun, task: Mapping[str, Any], verdict: Verdict, reviewed: l
 
 
 def _submitted(connection: sa.Connection, product_line: str) -> list[Mapping[str, Any]]:
-    columns = (labelling_tasks.c[name] for name in ("task_id", "product_line", "scan_id", "round", "attributes"))
+    columns = (tables.labelling_tasks.c[name] for name in ("task_id", "product_line", "scan_id", "round", "attributes"))
     found = connection.execute(
         sa.select(*columns)
-        .where(labelling_tasks.c.product_line == product_line, labelling_tasks.c.state == "submitted")
-        .order_by(labelling_tasks.c.task_id)
+        .where(tables.labelling_tasks.c.product_line == product_line, tables.labelling_tasks.c.state == "submitted")
+        .order_by(tables.labelling_tasks.c.task_id)
     )
     return [dict(row) for row in found.mappings()]
 
@@ -91,14 +91,14 @@ def _submitted(connection: sa.Connection, product_line: str) -> list[Mapping[str
 def _latest_annotations(connection: sa.Connection, product_line: str) -> dict[str, dict[str, tuple[str, tuple[Box, ...]]]]:
     """For each submitted task, each author's annotation that none supersedes: its id and boxes."""
     found = connection.execute(
-        sa.select(*(annotations.c[name] for name in ("annotation_id", "task_id", "author", "boxes", "supersedes")))
-        .join(labelling_tasks, labelling_tasks.c.task_id == annotations.c.task_id)
+        sa.select(*(tables.annotations.c[name] for name in ("annotation_id", "task_id", "author", "boxes", "supersedes")))
+        .join(tables.labelling_tasks, tables.labelling_tasks.c.task_id == tables.annotations.c.task_id)
         .where(
-            labelling_tasks.c.product_line == product_line,
-            labelling_tasks.c.state == "submitted",
-            annotations.c.author_kind == "person",
+            tables.labelling_tasks.c.product_line == product_line,
+            tables.labelling_tasks.c.state == "submitted",
+            tables.annotations.c.author_kind == "person",
         )
-        .order_by(annotations.c.annotation_id)
+        .order_by(tables.annotations.c.annotation_id)
     ).all()
     superseded = {row.supersedes for row in found}
     latest: dict[str, dict[str, tuple[str, tuple[Box, ...]]]] = defaultdict(dict)

@@ -208,7 +208,9 @@ class SnapshotReader:
 
         data = self.store.get(entry.key)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise SnapshotDamaged(f"Shard {self.store.uri(entry.key)} of snapshot {self.snapshot_id[:12]} does not have the digest {entry.sha256}.")
+            raise SnapshotDamaged(
+                f"Shard {self.store.uri(entry.key)} of snapshot {self.snapshot_id[:12]} does not have the digest {entry.sha256}."
+            )
         records = decode_shard(data)
         if len(records) != entry.rows:
             raise SnapshotDamaged(f"Shard {self.store.uri(entry.key)} holds {len(records)} rows; its root says {entry.rows}.")

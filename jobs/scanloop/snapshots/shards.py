@@ -24,7 +24,10 @@ from scanloop.snapshots.manifest import SnapshotDamaged, SnapshotRecord
 _BOX = pa.struct([("category", pa.string()), *((name, pa.float64()) for name in ("x_px", "y_px", "width_px", "height_px"))])
 SCHEMA = pa.schema(
     [
-        *(pa.field(name, pa.string(), nullable=False) for name in ("scan_id", "bag_id", "site_id", "scanner_id", "scanner_model", "view_name")),
+        *(
+            pa.field(name, pa.string(), nullable=False)
+            for name in ("scan_id", "bag_id", "site_id", "scanner_id", "scanner_model", "view_name")
+        ),
         pa.field("planes_key", pa.string(), nullable=False),
         pa.field("planes", pa.list_(pa.string()), nullable=False),
         pa.field("height_px", pa.int32(), nullable=False),
@@ -89,7 +92,8 @@ def _row(record: SnapshotRecord) -> dict[str, Any]:
     del row["weight"]
     row["acquired_at"] = None if record.acquired_at is None else datetime.fromisoformat(record.acquired_at).astimezone(UTC)
     row["boxes"] = [
-        {"category": box.category} | dict(zip(("x_px", "y_px", "width_px", "height_px"), box.bbox_xywh, strict=True)) for box in record.boxes
+        {"category": box.category} | dict(zip(("x_px", "y_px", "width_px", "height_px"), box.bbox_xywh, strict=True))
+        for box in record.boxes
     ]
     return row
 

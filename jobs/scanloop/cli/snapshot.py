@@ -1,0 +1,107 @@
+"""`scanloop snapshot`: frozen datasets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, World, open_world, print_result, run_job
+
+app = typer.Typer(no_args_is_help=True, help="Freeze accepted annotations into immutable datasets; look at, check and export them.")
+SnapshotArg = Annotated[str, typer.Argument(help="Id of the snapshot, or the beginning of it.", show_default=False)]
+
+
+@app.command("create")
+def create(product_line: ProductLineArg, run_id: RunIdOption = None, attempt: AttemptOption = 1) -> None:
+    """Freeze what is accepted now. Exit code 99: nothing changed, or too little; the message says how many scans it still takes."""
+    from scanloop.snapshots.create import create_snapshot
+
+    run_job("snapshot.create", create_snapshot, product_line=product_line, options=RunOptions(run_id, attempt), lease="snapshot")
+
+
+@app.command("show")
+def show(
+    snapshot_id: SnapshotArg, as_json: Annotated[bool, typer.Option("--json", help="Print the root's facts as one JSON line.")] = False
+) -> None:
+    """Show what a snapshot holds."""
+    from scanloop.snapshots.manifest import load_snapshot
+
+    world = open_world()
+    with closing(world.catalog):
+        row = _find(world, snapshot_id)
+    reader = load_snapshot(world.store, row["snapshot_id"])
+    root = reader.root
+    if as_json:
+        facts = {name: row[name] for name in ("snapshot_id", "product_line", "definition_version", "parent_id", "sequence")}
+        print_result(facts | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": root.counts})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Snapshot {row['snapshot_id'][:12]} of {row['product_line']}, number {row['sequence']}")
+    for heading in ("split", "scans", "bags", "clean bags", *root.categories):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, counts in root.counts["splits"].items():
+        boxes = (str(counts["boxes"][category]) for category in root.categories)
+        table.add_row(split, str(counts["scans"]), str(counts["bags"]), str(counts["clean_bags"]), *boxes)
+    table.caption = f"{len(root.shards)} shards; parent {(row['parent_id'] or 'none')[:12]}"
+    Console().print(table)
+    for reason, number in {**root.counts["withheld"], **root.counts["left_out"]}.items():
+        typer.echo(f"{number} scans not used: {reason}")
+
+
+@app.command("verify")
+def verify(snapshot_id: SnapshotArg) -> None:
+    """Read every shard again: digests, counts, and no bag or near copy in two splits. Exit code 65: something is wrong."""
+    from scanloop.errors import DataWrong
+    from scanloop.snapshots.manifest import load_snapshot
+    from scanloop.snapshots.verify import violations
+
+    world = open_world()
+    with closing(world.catalog):
+        reader = load_snapshot(world.store, _find(world, snapshot_id)["snapshot_id"])
+    found = list(violations(reader))
+    for sentence in found:
+        typer.echo(sentence, err=True)
+    if found:
+        raise DataWrong(f"Snapshot {reader.snapshot_id[:12]} is not what it says: {len(found)} violations, first: {found[0]}")
+    print_result({"snapshot_id": reader.snapshot_id, "scans": reader.counts["scans"], "shards": len(reader.root.shards), "violations": 0})
+
+
+@app.command("export")
+def export(
+    snapshot_id: SnapshotArg, out: Annotated[Path, typer.Option("--out", help="Folder for train.json, val.json and test.json.")]
+) -> None:
+    """Write the splits as COCO JSON. Pixels stay in the store: `file_name` is the key of a scan's planes."""
+    from scanloop.canonical import canonical_json
+    from scanloop.snapshots.coco import to_coco
+    from scanloop.snapshots.manifest import SPLITS, load_snapshot
+
+    world = open_world()
+    with closing(world.catalog):
+        reader = load_snapshot(world.store, _find(world, snapshot_id)["snapshot_id"])
+    out.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for split in SPLITS:
+        path = out / f"{split}.json"
+        content = to_coco(reader.records(split), reader.categories)
+        path.write_bytes(canonical_json(content))
+        files[split] = {"path": str(path), "images": len(content["images"]), "annotations": len(content["annotations"])}
+    print_result({"snapshot_id": reader.snapshot_id, "files": files})
+
+
+def _find(world: World, snapshot_id: str) -> dict[str, Any]:
+    import sqlalchemy as sa
+
+    from scanloop.catalog import tables
+    from scanloop.errors import WrongArguments
+
+    with world.catalog.read() as connection:
+        matching = tables.snapshots.c.snapshot_id.startswith(snapshot_id, autoescape=True)
+        rows = [dict(row) for row in connection.execute(sa.select(tables.snapshots).where(matching).limit(2)).mappings()]
+    if len(rows) != 1:
+        raise WrongArguments(f"{'More than one snapshot begins' if rows else 'No snapshot begins'} with {snapshot_id!r}.")
+    return rows[0]

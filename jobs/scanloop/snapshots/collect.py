@@ -1,0 +1,164 @@
+"""From the catalog to the rows of a snapshot."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import Any
+
+import sqlalchemy as sa
+
+from scanloop.catalog import tables
+from scanloop.curation.near_duplicates import Fingerprint
+from scanloop.labelling.boxes import boxes_from_json
+from scanloop.product_lines import ProductLine
+from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
+from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
+from scanloop.snapshots.splits import drawn_split, split_bags
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A scan with everything that was accepted about it."""
+
+    facts: Mapping[str, Any]
+    """Its columns and its scanner's model."""
+    whole: tuple[AnnotationSet, ...]
+    """Annotations from selections in which every chosen scan of the bag was accepted."""
+    partial: tuple[AnnotationSet, ...]
+    """Annotations from selections in which another scan of the bag is still open, or was never agreed on."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The rows of a snapshot, and what did not become one."""
+
+    records: list[SnapshotRecord]
+    """By bag and scan."""
+    left_out: dict[str, int]
+    """Scans left out, by reason."""
+    withheld_for: dict[str, str]
+    """Bags withheld, and the bag each is a near copy of."""
+
+
+def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[LabelledScan]:
+    """Every validated scan of the product line's scanners with an accepted annotation, by scan id."""
+    tasks, reviews, notes = tables.labelling_tasks, tables.reviews, tables.annotations
+    accepted = connection.execute(
+        sa.select(
+            tasks.c.scan_id,
+            tasks.c.bag_id,
+            tasks.c.selection_id,
+            notes.c.annotation_id,
+            notes.c.looked_for,
+            notes.c.boxes,
+            reviews.c.created_at,
+        )
+        .join(tasks, tasks.c.task_id == reviews.c.task_id)
+        .join(notes, notes.c.annotation_id == reviews.c.annotation_id)
+        .where(reviews.c.product_line == definition.product_line, reviews.c.verdict == "accepted")
+    ).all()
+    unfinished = _unfinished_portions(connection, definition.product_line)
+    whole: dict[str, list[AnnotationSet]] = defaultdict(list)
+    partial: dict[str, list[AnnotationSet]] = defaultdict(list)
+    for row in accepted:
+        note = AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes))
+        (partial if (row.bag_id, row.selection_id) in unfinished else whole)[row.scan_id].append(note)
+    scan_ids = sorted({row.scan_id for row in accepted})
+    facts = _facts(connection, scan_ids)
+    return [
+        LabelledScan(facts[scan_id], tuple(whole[scan_id]), tuple(partial[scan_id]))
+        for scan_id in scan_ids
+        if scan_id in facts and definition.covers(facts[scan_id]["scanner_id"])
+    ]
+
+
+def _unfinished_portions(connection: sa.Connection, product_line: str) -> set[tuple[str, str]]:
+    """(bag, selection) where a chosen, still validated scan is not accepted in any round."""
+    items, selections, scans, tasks = tables.selection_items, tables.selections, tables.scans, tables.labelling_tasks
+    settled = sa.exists().where(
+        tasks.c.product_line == selections.c.product_line,
+        tasks.c.scan_id == items.c.scan_id,
+        tasks.c.selection_id == items.c.selection_id,
+        tasks.c.state == "accepted",
+    )
+    rows = connection.execute(
+        sa.select(scans.c.bag_id, items.c.selection_id)
+        .join(selections, selections.c.selection_id == items.c.selection_id)
+        .join(scans, scans.c.scan_id == items.c.scan_id)
+        .where(selections.c.product_line == product_line, items.c.is_chosen, scans.c.state == "validated", ~settled)
+        .distinct()
+    )
+    return {(bag_id, selection_id) for bag_id, selection_id in rows}
+
+
+def _facts(connection: sa.Connection, scan_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    scans, scanners = tables.scans, tables.scanners
+    names = ("scan_id", "bag_id", "site_id", "scanner_id", "view_name", "planes_key", "planes", "acquired_at", "phash", "is_projected")
+    rows = connection.execute(
+        sa.select(*(scans.c[name] for name in names), (scanners.c.manufacturer + " " + scanners.c.model).label("scanner_model"))
+        .join(scanners, scanners.c.scanner_id == scans.c.scanner_id)
+        .where(scans.c.scan_id == sa.func.any(list(scan_ids)), scans.c.state == "validated")
+    )
+    return {row["scan_id"]: dict(row) for row in rows.mappings()}
+
+
+def records_of(scans: Iterable[LabelledScan], definition: ProductLine) -> Collected:
+    """Decide split and annotation of every labelled scan. The order of the input does not matter.
+
+    A bag in val or test is scored as a whole: what its clean views show counts as much as what the others do. So there only annotations from
+    finished portions count; train takes everything that was accepted.
+    """
+    known = sorted(scans, key=lambda scan: (scan.facts["bag_id"], scan.facts["scan_id"]))
+    rules = definition.snapshot
+    shares: dict[str, float] = {**rules.splits}
+    drawn = {scan.facts["bag_id"]: drawn_split(rules.seed, scan.facts["bag_id"], shares) for scan in known}
+    left_out: Counter[str] = Counter()
+    records = []
+    for scan in known:
+        is_train = drawn[scan.facts["bag_id"]] == "train"
+        found = effective_annotation([*scan.whole, *(scan.partial if is_train else ())], definition.categories)
+        if not found.looked_for:
+            left_out["bag not finished" if scan.partial else "no category of the definition was looked for"] += 1
+            continue
+        records.append(_record(scan.facts, found))
+    splitting = split_bags([_fingerprint(record) for record in records], rules.seed, shares, definition.selection.near_duplicate_bits)
+    threat_bags = {record.bag_id for record in records if record.boxes}
+    placed = [_placed(record, splitting.split_by_bag[record.bag_id], threat_bags) for record in records]
+    return Collected(placed, dict(sorted(left_out.items())), splitting.withheld_for)
+
+
+def _record(facts: Mapping[str, Any], found: EffectiveAnnotation) -> SnapshotRecord:
+    planes = facts["planes"]
+    return SnapshotRecord(
+        scan_id=facts["scan_id"],
+        bag_id=facts["bag_id"],
+        site_id=facts["site_id"],
+        scanner_id=facts["scanner_id"],
+        scanner_model=facts["scanner_model"],
+        view_name=facts["view_name"],
+        planes_key=facts["planes_key"],
+        planes=tuple(plane["name"] for plane in planes),
+        height_px=planes[0]["height_px"],
+        width_px=planes[0]["width_px"],
+        acquired_at=facts["acquired_at"].astimezone(UTC).isoformat() if facts["acquired_at"] else None,
+        phash=facts["phash"] or None,
+        split=WITHHELD,
+        is_synthetic=facts["is_projected"],
+        is_clean_bag=False,
+        looked_for=found.looked_for,
+        annotation_ids=found.annotation_ids,
+        boxes=found.boxes,
+    )
+
+
+def _fingerprint(record: SnapshotRecord) -> Fingerprint:
+    return Fingerprint(record.scan_id, record.bag_id, record.scanner_model, record.view_name, record.phash)
+
+
+def _placed(record: SnapshotRecord, split: str, threat_bags: Collection[str]) -> SnapshotRecord:
+    """Give a record its split. Projected threats are for training only: in any other split their scan is withheld."""
+    is_misplaced = record.is_synthetic and split != "train"
+    return replace(record, split=WITHHELD if is_misplaced else split, is_clean_bag=record.bag_id not in threat_bags)

@@ -1,0 +1,74 @@
+"""Freeze what is known about a product line's scans into a snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+
+from scanloop.catalog import tables
+from scanloop.errors import NothingToDo
+from scanloop.execution import JobRun
+from scanloop.snapshots.build import SHARD_SUFFIX, build_root, check_enough
+from scanloop.snapshots.collect import labelled_scans, records_of
+from scanloop.snapshots.manifest import SHARDS_PREFIX, load_snapshot, root_key
+from scanloop.steps import step
+
+log = logging.getLogger(__name__)
+
+
+def create_snapshot(run: JobRun) -> dict[str, Any]:
+    """Write the snapshot of what is accepted now. Same definition and same catalog state give the same digest, whatever came before.
+
+    Raises:
+        NothingToDo: nothing changed, or there are too few scans, or too few new ones, or a split would be empty; the message says how many more.
+    """
+    definition = run.definition
+    with run.catalog.read() as connection:
+        scans = labelled_scans(connection, definition)
+        parent_id, sequence = latest(connection, definition.product_line)
+        known = set(connection.execute(sa.select(tables.snapshots.c.snapshot_id)).scalars())
+    parent = load_snapshot(run.store, parent_id) if parent_id else None
+    built = build_root(records_of(scans, definition), definition, parent)
+    content = built.root.to_bytes()
+    snapshot_id = hashlib.sha256(content).hexdigest()
+    if snapshot_id in known:
+        raise NothingToDo(f"Nothing changed: what is accepted now is snapshot {snapshot_id[:12]} of {definition.product_line}.")
+    check_enough(built, definition, parent)
+    for shard in built.root.shards:
+        if shard.key in built.new_files:
+            step("snapshot.before_shard")
+            run.add_output(run.store.put_content(SHARDS_PREFIX, built.new_files[shard.key], SHARD_SUFFIX))
+    step("snapshot.before_root")
+    stored = run.store.put(root_key(snapshot_id), content, content_type="application/json")
+    step("snapshot.after_root")
+    run.add_output(stored)
+    if parent is not None:
+        run.add_input("snapshot", parent.snapshot_id)
+    row = {
+        "snapshot_id": snapshot_id,
+        "product_line": definition.product_line,
+        "definition_version": definition.version,
+        "parent_id": parent_id,
+        "root_key": stored.key,
+        "counts": built.root.counts,
+        "state": "ready",
+        "sequence": sequence + 1,
+    }
+    run.publication.insert("snapshots", [row], action="snapshot.created", subject="snapshot_id")
+    counts = built.root.counts
+    log.info("Snapshot %s of %s: %d scans of %d bags.", snapshot_id[:12], definition.product_line, counts["scans"], counts["bags"])
+    return {"snapshot_id": snapshot_id, "sequence": sequence + 1, "parent_id": parent_id, "counts": counts}
+
+
+def latest(connection: sa.Connection, product_line: str) -> tuple[str | None, int]:
+    """The newest snapshot of a product line and its number; (None, 0) before the first."""
+    row = connection.execute(
+        sa.select(tables.snapshots.c.snapshot_id, tables.snapshots.c.sequence)
+        .where(tables.snapshots.c.product_line == product_line)
+        .order_by(tables.snapshots.c.sequence.desc())
+        .limit(1)
+    ).first()
+    return (row.snapshot_id, row.sequence) if row else (None, 0)
