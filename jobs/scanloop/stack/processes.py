@@ -19,6 +19,8 @@ import psutil
 from scanloop.errors import WorldUnavailable
 
 STOP_TIMEOUT_S = 20
+MARK = "SCANLOOP_STACK_PROCESS"
+"""Variable in the environment of every started process that says whose it is."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,39 @@ class Supervisor:
         return [Known(**json.loads(path.read_text())) for path in sorted(self.folder.glob("*.json"))]
 
     def find(self, name: str) -> psutil.Process | None:
-        """The running process of that name, or None."""
+        """The running process of that name, or None; also one whose starter was killed before it could write its file."""
         path = self._file(name)
-        return Known(**json.loads(path.read_text())).process() if path.exists() else None
+        process = Known(**json.loads(path.read_text())).process() if path.exists() else None
+        if process is None and (process := self._marked(name)) is not None:
+            self._remember(name, process)
+        return process
+
+    def _mark(self, name: str) -> str:
+        return f"{self.folder}:{name}"
+
+    def _marked(self, name: str) -> psutil.Process | None:
+        """The leader of a session that carries this deployment's mark for `name`."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == process.pid and process.environ().get(MARK) == self._mark(name):
+                    return process
+        return None
+
+    def _marked_names(self) -> set[str]:
+        """Names of all running processes that carry this deployment's mark, remembered or not."""
+        names = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                mark = process.environ().get(MARK, "")
+                if mark.startswith(self._mark("")):
+                    names.add(mark.removeprefix(self._mark("")))
+        return names
+
+    def _remember(self, name: str, process: psutil.Process) -> None:
+        known = Known(name, process.pid, process.create_time(), str(self.logs / f"{name}.log"))
+        aside = self._file(name).with_suffix(".part")
+        aside.write_text(json.dumps(asdict(known)))
+        aside.replace(self._file(name))
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> psutil.Process:
         """Start `command` in a session of its own unless it runs already; what it says goes to its log."""
@@ -75,7 +107,7 @@ class Supervisor:
         with log.open("ab") as output:
             child = subprocess.Popen(
                 list(command),
-                env=dict(environment),
+                env={**environment, MARK: self._mark(name)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -83,10 +115,7 @@ class Supervisor:
                 cwd=folder or self.folder,
             )
         process = psutil.Process(child.pid)
-        known = Known(name, child.pid, process.create_time(), str(log))
-        aside = self._file(name).with_suffix(".part")
-        aside.write_text(json.dumps(asdict(known)))
-        aside.replace(self._file(name))
+        self._remember(name, process)
         return process
 
     def check(self) -> None:
@@ -97,6 +126,8 @@ class Supervisor:
 
     def stop(self) -> list[str]:
         """Stop every process that was started here, with its children, the last started first. Returns their names."""
+        for name in self._marked_names():
+            self.find(name)
         stopped = []
         for known in sorted(self.known(), key=lambda known: -known.started_at):
             process = known.process()
