@@ -30,10 +30,10 @@ class Settings(BaseSettings):
     work: Path = Field(default=Path(), description="Scratch space of jobs; empty: under the home folder.")
     actor: str = Field(default="", description="Who asks, as written in the audit log.")
 
-    @field_validator("home")
+    @field_validator("home", "work")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,6 +52,12 @@ def hold_head(connection: sa.Connection) -> None:
     connection.execute(sa.select(audit_head.c.seq).with_for_update()).one()
 
 
+def _as_postgres(text: str) -> float | int:
+    """A number as it comes back from JSONB, which keeps numerics: no negative zero, and no exponent, so 1e+20 comes back whole."""
+    number = float(text) + 0.0
+    return number if "e" not in repr(number) or not number.is_integer() else int(Decimal(repr(number)))
+
+
 def append(connection: sa.Connection, entries: Iterable[Entry]) -> tuple[int, str]:
     """Append `entries` in the caller's transaction, holding the chain's head until it ends. Returns the new head (seq, hash)."""
     head = connection.execute(sa.select(audit_head.c.seq, audit_head.c.hash).with_for_update()).one()
@@ -60,7 +67,7 @@ def append(connection: sa.Connection, entries: Iterable[Entry]) -> tuple[int, st
     for entry in entries:
         seq += 1
         # A round trip through JSON, so that what is hashed is what PostgreSQL gives back.
-        row = {**vars(entry), "details": json.loads(json.dumps(dict(entry.details), default=str))}
+        row = {**vars(entry), "details": json.loads(json.dumps(dict(entry.details), default=str), parse_float=_as_postgres)}
         digest = entry_hash(seq, at, row, previous)
         rows.append({**row, "seq": seq, "at": at, "previous_hash": previous, "hash": digest})
         previous = digest
@@ -90,7 +97,7 @@ def violations(connection: sa.Connection, anchors: Mapping[int, str] | None = No
             expected_seq = row["seq"]
         if row["previous_hash"] != previous:
             yield f"Entry {row['seq']} does not continue the entry before it."
-        if entry_hash(row["seq"], row["at"], row, row["previous_hash"]) != row["hash"]:
+        if entry_hash(row["seq"], row["at"], dict(row), row["previous_hash"]) != row["hash"]:
             yield f"Entry {row['seq']} ({row['action']} {row['subject_id']}) was changed after it was written."
         previous = row["hash"]
         if anchors.pop(row["seq"], previous) != previous:

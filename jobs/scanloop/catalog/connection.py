@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.engine import make_url
 
-from scanloop.errors import CatalogUnavailable
+from scanloop.errors import CatalogUnavailable, WrongArguments
 
 LOCK_TIMEOUT_S = 30
 _OURS = (sa.exc.IntegrityError, sa.exc.DataError)
@@ -17,11 +19,21 @@ _NOT_A_DEFECT = ("42501", "42P01", "3F000")
 """SQLSTATEs of a ProgrammingError that a deployment, not the code, has wrong: insufficient_privilege, undefined_table, invalid_schema_name."""
 
 
+def _checked(url: str) -> sa.URL:
+    """The URL with our driver. Raises WrongArguments, without the password in it, if no connection could ever be made from it."""
+    try:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
+        make_conninfo(parsed.set(drivername="postgresql", password=None).render_as_string())
+    except (ValueError, sa.exc.ArgumentError, psycopg.ProgrammingError) as error:
+        raise WrongArguments(f"SCANLOOP_DATABASE_URL is no PostgreSQL URL: {str(error).strip().splitlines()[0]}.") from None
+    return parsed
+
+
 class Catalog:
     """A PostgreSQL database with the catalog's tables. Connections open late and are pooled."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
+        self.url = _checked(url)
         self.engine = sa.create_engine(
             self.url,
             pool_size=3,

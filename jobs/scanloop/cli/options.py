@@ -19,7 +19,7 @@ import typer
 from scanloop.catalog import Catalog
 from scanloop.errors import WrongArguments
 from scanloop.execution import JobRun, RunIdentity, execute
-from scanloop.product_lines import ProductLine
+from scanloop.product_lines import ProductLine, check
 from scanloop.settings import Settings, read_settings
 from scanloop.store import Store, open_store
 
@@ -97,7 +97,7 @@ def load_definition(catalog: Catalog, product_line: str) -> ProductLine:
         raise WrongArguments(
             f"Unknown product line {product_line!r}. Known: {', '.join(known) or 'none; run: scanloop definitions apply'}."
         )
-    return ProductLine.model_validate(row)
+    return check(ProductLine, row, f"The stored definition of {product_line}")
 
 
 def run_job(
@@ -124,7 +124,7 @@ def run_job(
             actor=world.settings.actor or f"person:{getpass.getuser()}",
             product_line=product_line,
             arguments=_arguments(),
-            consumed=tuple(json.loads(os.environ.get("SCANLOOP_CONSUMED_RUNS") or "[]")),
+            consumed=_consumed_runs(),
         )
         result = execute(
             body,
@@ -143,6 +143,18 @@ def print_result(result: dict[str, Any]) -> None:
     """One JSON line on standard output; everything else a command says goes to standard error."""
     sys.stdout.write(json.dumps(result, sort_keys=True) + "\n")
     sys.stdout.flush()
+
+
+def _consumed_runs() -> tuple[str, ...]:
+    """Ids of the runs whose results started this one, as Airflow passes them."""
+    given = os.environ.get("SCANLOOP_CONSUMED_RUNS") or "[]"
+    try:
+        consumed = json.loads(given)
+    except ValueError:
+        consumed = None
+    if not isinstance(consumed, list) or not all(isinstance(run_id, str) for run_id in consumed):
+        raise WrongArguments(f"SCANLOOP_CONSUMED_RUNS is not usable: expected a JSON list of run ids, found {given[:80]!r}.")
+    return tuple(consumed)
 
 
 def _arguments() -> dict[str, Any]:

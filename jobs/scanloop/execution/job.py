@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,11 +15,12 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from scanloop import __version__
 from scanloop.catalog import Catalog, audit
-from scanloop.catalog.tables import run_links, runs
-from scanloop.errors import ObjectConflict, ObjectCorrupt, Superseded
+from scanloop.catalog.tables import audit_log, run_links, runs
+from scanloop.errors import DataWrong, ObjectConflict, ObjectCorrupt, Superseded
 from scanloop.execution import leases
 from scanloop.execution.publication import Publication, apply
 from scanloop.execution.receipts import Receipt, encode, folder_name, load_with_hash, receipt_key
+from scanloop.execution.workdir import private_workdir
 from scanloop.product_lines import ProductLine
 from scanloop.settings import Settings
 from scanloop.steps import step
@@ -109,12 +109,10 @@ def execute(
         found = load_with_hash(store, key)
         if found is None:
             name = f"{identity.job}.{folder_name(identity.part)}" if identity.part else identity.job
-            workdir = settings.work / folder_name(identity.run_id) / name
-            workdir.mkdir(parents=True, exist_ok=True)
-            run = JobRun(settings, store, catalog, identity, workdir, held, definition)
-            result = body(run)
-            found = _write_receipt(run, key, result)
-            shutil.rmtree(workdir, ignore_errors=True)
+            with private_workdir(settings.work / folder_name(identity.run_id) / name) as workdir:
+                run = JobRun(settings, store, catalog, identity, workdir, held, definition)
+                result = body(run)
+                found = _write_receipt(run, key, result)
         else:
             log.info("%s of %s already has its receipt.", identity.job, identity.run_id)
         receipt, digest = found
@@ -164,7 +162,33 @@ def _write_receipt(run: JobRun, key: str, result: dict[str, Any]) -> tuple[Recei
 
 
 def _publish(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None) -> None:
-    """Bring the catalog level with one receipt, in one transaction, once."""
+    """Bring the catalog level with one receipt, once; where another run came first, log that this one does not count."""
+    try:
+        _apply_receipt(catalog, store, receipt, key, digest, lease)
+    except Superseded as superseded:
+        _log_superseded(catalog, receipt, key, digest, superseded.message)
+        raise
+
+
+def _subject(receipt: Receipt) -> str:
+    return f"{receipt.run_id}/{receipt.job}"
+
+
+def _log_superseded(catalog: Catalog, receipt: Receipt, key: str, digest: str, reason: str) -> None:
+    """One audit entry for a receipt whose changes never reach the catalog, so that the log accounts for every receipt."""
+    details = {"receipt_key": key, "receipt_sha256": digest, "part": receipt.part}
+    with catalog.begin() as connection:
+        audit.hold_head(connection)
+        logged = sa.select(audit_log.c.seq).where(
+            audit_log.c.run_id == receipt.run_id, audit_log.c.action == "run.superseded", audit_log.c.details.contains(details)
+        )
+        if connection.execute(logged).first() is None:
+            entry = audit.Entry(receipt.actor, "run.superseded", "runs", _subject(receipt), receipt.run_id, {**details, "reason": reason})
+            audit.append(connection, [entry])
+
+
+def _apply_receipt(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None) -> None:
+    """Apply the publication that a receipt names, in one transaction, unless that was done."""
     with catalog.begin() as connection:
         audit.hold_head(connection)
         if lease is not None:
@@ -174,7 +198,7 @@ def _publish(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest:
         if done == digest:
             return
         if done is not None:
-            raise Superseded(
+            raise DataWrong(
                 f"The catalog holds another receipt for {receipt.job} of {receipt.run_id} than {store.uri(key)}: one of them was forged."
             )
         content = store.get(receipt.publication["key"])
@@ -188,7 +212,7 @@ def _publish(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest:
         if links:
             connection.execute(pg_insert(run_links).values(links).on_conflict_do_nothing())
         details = {"receipt_key": key, "receipt_sha256": digest, "part": receipt.part}
-        entries.append(audit.Entry(receipt.actor, "run.finished", "runs", f"{receipt.run_id}/{receipt.job}", receipt.run_id, details))
+        entries.append(audit.Entry(receipt.actor, "run.finished", "runs", _subject(receipt), receipt.run_id, details))
         audit.append(connection, entries)
         step("execution.before_commit")
     step("execution.after_commit")

@@ -6,8 +6,10 @@ Source: fencing tokens as in Kleppmann, "Designing Data-Intensive Applications",
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -15,6 +17,8 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from scanloop.catalog import Catalog
 from scanloop.catalog.tables import leases
 from scanloop.errors import CatalogUnavailable, LeaseHeld
+
+log = logging.getLogger(__name__)
 
 TERM_S = 60
 
@@ -57,15 +61,18 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Let others have it at once."""
+        """Let others have it at once. A catalog that is away only means that they wait for the term to end."""
         self._done.set()
         if self._renewer is not None:
             self._renewer.join()
-        with self.catalog.begin() as connection:
-            connection.execute(sa.update(leases).where(*self._ours()).values(expires_at=sa.func.now()))
+        try:
+            with self.catalog.begin() as connection:
+                connection.execute(sa.update(leases).where(*self._ours()).values(expires_at=sa.func.now()))
+        except CatalogUnavailable as error:
+            log.warning("The lease on %s ends by itself within %s s: %s", self.resource, TERM_S, error.message)
 
 
-def _in(seconds: float) -> sa.ColumnElement[object]:
+def _in(seconds: float) -> sa.ColumnElement[datetime]:
     return sa.func.now() + sa.text(f"interval '{seconds} seconds'")
 
 

@@ -78,8 +78,12 @@ class Publication:
         self.changes.append(Update(table, dict(key), dict(expect), dict(set), action))
 
     def encode(self) -> bytes:
-        """Deterministic bytes: JSON lines, zstd."""
-        lines = [json.dumps({type(change).__name__: asdict(change)}, sort_keys=True, default=_as_json) for change in self.changes]
+        """Deterministic bytes: JSON lines, zstd.
+
+        Raises:
+            DataWrong: a value that PostgreSQL never takes (NUL, half a surrogate pair, NaN, infinity), refused before a receipt makes it final.
+        """
+        lines = [_line(change) for change in self.changes]
         return zstandard.ZstdCompressor(level=3, write_checksum=True).compress("\n".join(lines).encode())
 
     @classmethod
@@ -88,9 +92,31 @@ class Publication:
         try:
             text = zstandard.ZstdDecompressor().decompress(content).decode()
             kinds = {"Insert": Insert, "Update": Update}
-            return cls(kinds[kind](**change) for line in text.splitlines() for kind, change in json.loads(line).items())  # type: ignore[misc]
+            return cls(kinds[kind](**change) for line in text.splitlines() for kind, change in json.loads(line).items())
         except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
             raise DataWrong(f"Not a publication: {error}.") from None
+
+
+def _line(change: Insert | Update) -> str:
+    where = f"{change.action} on {change.table}"
+    try:
+        line = json.dumps({type(change).__name__: asdict(change)}, sort_keys=True, default=_as_json, allow_nan=False)
+    except ValueError as error:
+        raise DataWrong(f"{where}: {error}.") from None
+    # The two escapes by which JSON can carry what PostgreSQL's text cannot; rare, so the full check is made only where one occurs.
+    if ("\\u0000" in line or "\\ud" in line) and not _is_storable(asdict(change)):
+        raise DataWrong(f"{where}: a text holds a NUL or half a surrogate pair, which the catalog cannot store.")
+    return line
+
+
+def _is_storable(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, Mapping):
+        return all(_is_storable(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_storable, value))
+    return True
 
 
 def _as_json(value: object) -> str:

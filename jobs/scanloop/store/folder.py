@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -43,13 +44,12 @@ class FolderStore(Store):
     def uri(self, key: str) -> str:
         return self._path(key).as_uri()
 
-    def _write_aside(self, aside: Path, data: bytes | Path) -> None:
-        with self._explained(aside.name), aside.open("wb") as target:
-            if isinstance(data, bytes):
-                target.write(data)
-            else:
-                with data.open("rb") as source:
-                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+    def _write_aside(self, key: str, aside: Path, data: bytes | Path) -> None:
+        with ExitStack() as files:
+            source = io.BytesIO(data) if isinstance(data, bytes) else files.enter_context(data.open("rb"))
+            files.enter_context(self._explained(key))
+            target = files.enter_context(aside.open("wb"))
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
             target.flush()
             os.fsync(target.fileno())
 
@@ -67,7 +67,7 @@ class FolderStore(Store):
     def _write(self, key: str, data: bytes | Path, content_type: str | None = None) -> StoredObject:
         path, aside = self._path(key), self.root / ASIDE / uuid4().hex
         try:
-            self._write_aside(aside, data)
+            self._write_aside(key, aside, data)
             with self._explained(key):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 aside.replace(path)
@@ -82,9 +82,13 @@ class FolderStore(Store):
         if _is_same_file(claim, path):
             return self._earlier(key, path)
         aside = self.root / ASIDE / uuid4().hex
-        self._write_aside(aside, data)
+        try:
+            self._write_aside(key, aside, data)
+            with self._explained(key):
+                aside.replace(claim)
+        finally:
+            aside.unlink(missing_ok=True)
         with self._explained(key):
-            aside.replace(claim)
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(claim, path)
