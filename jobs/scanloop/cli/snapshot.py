@@ -36,7 +36,7 @@ def show(
     root = reader.root
     if as_json:
         facts = {name: row[name] for name in ("snapshot_id", "product_line", "definition_version", "parent_id", "sequence")}
-        print_result(facts | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": root.counts})
+        print_result(facts | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": row["counts"]})
         return
     from rich.console import Console
     from rich.table import Table
@@ -49,7 +49,7 @@ def show(
         table.add_row(split, str(counts["scans"]), str(counts["bags"]), str(counts["clean_bags"]), *boxes)
     table.caption = f"{len(root.shards)} shards; parent {(row['parent_id'] or 'none')[:12]}"
     Console().print(table)
-    for reason, number in {**root.counts["withheld"], **root.counts["left_out"]}.items():
+    for reason, number in {**row["counts"]["withheld"], **row["counts"]["left_out"]}.items():
         typer.echo(f"{number} scans not used: {reason}")
 
 

@@ -55,7 +55,7 @@ def build_root(collected: Collected, definition: ProductLine, parent: SnapshotRe
         seed=rules.seed,
     )
     records = tuple(weighed(record, balance, rules.seed) for bucket in sorted(buckets) for record in in_order(buckets[bucket]))
-    counts = count(records, definition.categories, collected.left_out)
+    counts = count(records, definition.categories)
     return BuiltRoot(
         SnapshotRoot(definition.product_line, definition.categories, rules_of(definition), tuple(shards), balance, counts),
         records,

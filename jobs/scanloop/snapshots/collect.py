@@ -38,7 +38,7 @@ class Collected:
     records: list[SnapshotRecord]
     """By bag and scan."""
     left_out: dict[str, int]
-    """Scans left out, by reason."""
+    """Accepted scans that are no row, by reason."""
     withheld_for: dict[str, str]
     """Bags withheld, and the bag each is a near copy of."""
 
@@ -113,7 +113,7 @@ def records_of(scans: Iterable[LabelledScan], definition: ProductLine) -> Collec
     """
     known = sorted(scans, key=lambda scan: (scan.facts["bag_id"], scan.facts["scan_id"]))
     rules = definition.snapshot
-    shares: dict[str, float] = {**rules.splits}
+    shares: dict[str, float] = {str(split): share for split, share in rules.splits.items()}
     drawn = {scan.facts["bag_id"]: drawn_split(rules.seed, scan.facts["bag_id"], shares) for scan in known}
     left_out: Counter[str] = Counter()
     records = []

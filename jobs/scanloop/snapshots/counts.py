@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from scanloop.snapshots.manifest import SPLITS, WITHHELD, SnapshotRecord
@@ -12,8 +12,8 @@ _WITHHELD = "near copy of a bag in another split, or synthetic outside train"
 _CUT = "clean train bag beyond the ratio"
 
 
-def count(records: Iterable[SnapshotRecord], categories: Iterable[str], left_out: Mapping[str, int]) -> dict[str, Any]:
-    """Count weighed records: by split the scans, bags, clean bags, boxes of each category; scans of each scanner; what is not used and why."""
+def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[str, Any]:
+    """Count weighed records: by split the scans, bags, clean bags, boxes of each category; scans of each scanner; rows that are not used and why."""
     known = list(records)
     used = [record for record in known if record.weight > 0]
     by_split: dict[str, Any] = {}
@@ -35,5 +35,4 @@ def count(records: Iterable[SnapshotRecord], categories: Iterable[str], left_out
         "splits": by_split,
         "scanners": dict(sorted(Counter(record.scanner_id for record in used).items())),
         "withheld": dict(sorted(unused.items())),
-        "left_out": dict(left_out),
     }

@@ -31,7 +31,8 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
         parent_id, sequence = latest(connection, definition.product_line)
         known = set(connection.execute(sa.select(tables.snapshots.c.snapshot_id)).scalars())
     parent = load_snapshot(run.store, parent_id) if parent_id else None
-    built = build_root(records_of(scans, definition), definition, parent)
+    collected = records_of(scans, definition)
+    built = build_root(collected, definition, parent)
     content = built.root.to_bytes()
     snapshot_id = hashlib.sha256(content).hexdigest()
     if snapshot_id in known:
@@ -47,18 +48,18 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     run.add_output(stored)
     if parent is not None:
         run.add_input("snapshot", parent.snapshot_id)
+    counts = built.root.counts | {"accepted": len(scans), "left_out": collected.left_out}
     row = {
         "snapshot_id": snapshot_id,
         "product_line": definition.product_line,
         "definition_version": definition.version,
         "parent_id": parent_id,
         "root_key": stored.key,
-        "counts": built.root.counts,
+        "counts": counts,
         "state": "ready",
         "sequence": sequence + 1,
     }
     run.publication.insert("snapshots", [row], action="snapshot.created", subject="snapshot_id")
-    counts = built.root.counts
     log.info("Snapshot %s of %s: %d scans of %d bags.", snapshot_id[:12], definition.product_line, counts["scans"], counts["bags"])
     return {"snapshot_id": snapshot_id, "sequence": sequence + 1, "parent_id": parent_id, "counts": counts}
 

@@ -120,7 +120,7 @@ class SnapshotRoot:
     balance: Balance
     """How train is balanced."""
     counts: dict[str, Any]
-    """Scans, bags, boxes by split and category; what was left out and why."""
+    """Scans, bags, boxes by split and category; rows that are not used and why."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same snapshot gives the same bytes."""
