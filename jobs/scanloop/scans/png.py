@@ -1,0 +1,93 @@
+"""Greyscale PNG exports, 8 or 16 bits, planes stacked from top to bottom as the sidecar says.
+
+Source: PNG (third edition), sections 5.2 to 5.6, 11.2.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+
+from scanloop.scans.errors import ScanRefused
+from scanloop.scans.limits import check_plane_sizes
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CRITICAL = (b"IHDR", b"IDAT", b"IEND")
+
+
+def is_png(head: bytes) -> bool:
+    """Whether the first bytes are those of a PNG."""
+    return head.startswith(SIGNATURE)
+
+
+def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
+    """The one page (H, W) uint16 of a PNG, and its bits.
+
+    Every chunk is checked and ancillary ones (texts, profiles) are left out before the decoder sees the file.
+
+    Raises:
+        ScanRefused: incomplete, contradictory, too large, or coloured.
+    """
+    import imagecodecs
+
+    height_px, width_px, bits, compressed = _essentials(content)
+    row_bytes = 1 + width_px * bits // 8
+    inflater = zlib.decompressobj()
+    try:
+        size = len(inflater.decompress(compressed, height_px * row_bytes + 1))
+    except zlib.error as error:
+        raise ScanRefused("malformed", f"The pixels cannot be inflated: {error}.") from None
+    if size != height_px * row_bytes or not inflater.eof:
+        code, found = ("truncated", "fewer") if size < height_px * row_bytes else ("malformed", "more")
+        raise ScanRefused(
+            code, f"{height_px} x {width_px} pixels of {bits} bits need {height_px * row_bytes} bytes; the file holds {found}."
+        )
+    header = struct.pack(">IIBBBBB", width_px, height_px, bits, 0, 0, 0, 0)
+    clean = SIGNATURE + b"".join(_chunk(kind, body) for kind, body in zip(_CRITICAL, (header, compressed, b""), strict=True))
+    return [imagecodecs.png_decode(clean).astype(np.uint16)], bits
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _essentials(content: bytes) -> tuple[int, int, int, bytes]:
+    """Rows, columns, bits and the joined IDAT bytes of a file whose chunks are all whole."""
+    position, header, parts, ended = len(SIGNATURE), None, [], False
+    while position < len(content):
+        if ended:
+            if content[position:].strip(b"\0"):
+                raise ScanRefused("polyglot", f"{len(content) - position} bytes follow the end of the PNG.")
+            break
+        if position + 12 > len(content):
+            raise ScanRefused("truncated", f"A chunk starts {len(content) - position} bytes before the end.")
+        length, kind = struct.unpack_from(">I4s", content, position)
+        if position + 12 + length > len(content):
+            raise ScanRefused("truncated", f"A chunk announces {length} bytes; {len(content) - position - 12} are left.")
+        body = content[position + 8 : position + 8 + length]
+        if struct.unpack_from(">I", content, position + 8 + length)[0] != zlib.crc32(body, zlib.crc32(kind)):
+            raise ScanRefused("malformed", f"The chunk at byte {position} fails its checksum.")
+        if (kind == b"IHDR") != (header is None):
+            raise ScanRefused("malformed", "IHDR is not the first chunk, or not the only one.")
+        if kind == b"IHDR":
+            header = body
+        elif kind == b"IDAT":
+            parts.append(body)
+        elif kind == b"IEND":
+            ended = True
+        elif not kind[0] & 0x20:
+            raise ScanRefused("unsupported_pixels", "Expected grey pixels, found a chunk that only other pictures need.")
+        position += 12 + length
+    if header is None or not ended:
+        raise ScanRefused("truncated", "The PNG has no end.")
+    if len(header) != 13:
+        raise ScanRefused("malformed", f"Expected 13 bytes of IHDR, found {len(header)}.")
+    width_px, height_px, bits, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
+    check_plane_sizes(1, height_px, width_px, bits)
+    if colour != 0 or bits not in (8, 16) or compression or filtering or interlace:
+        raise ScanRefused(
+            "unsupported_pixels", f"Expected grey pixels of 8 or 16 bits, not interlaced; found colour type {colour}, {bits} bits."
+        )
+    return height_px, width_px, bits, b"".join(parts)

@@ -1,0 +1,188 @@
+"""Greyscale TIFF exports, 8 or 16 bits, planes as pages or stacked as the sidecar says.
+
+A small reader of its own, because what it must do is refuse: every count, offset and size in the file is checked against the file's length and the
+limits before it is followed, and every strip or tile is unpacked into a buffer of exactly the size it must have.
+
+Source: TIFF 6.0, sections 2 (structure), 4 (greyscale), 9 (PackBits), 13 (LZW), 14 (predictor), 15 (tiles); Adobe Photoshop TIFF Technical Notes
+(deflate); the BigTIFF design.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanloop.scans.errors import ScanRefused
+from scanloop.scans.limits import MAX_PLANES, check_plane_sizes
+
+_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_CODECS = {1: "", 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 50000: "zstd"}
+_MAX_ENTRIES = 512
+_MAX_SEGMENTS = 1 << 16
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether the first bytes are those of a TIFF or BigTIFF of either byte order."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@dataclass(frozen=True)
+class _Page:
+    """One image file directory whose numbers all make sense."""
+
+    height_px: int
+    width_px: int
+    bits: int
+    is_inverted: bool
+    codec: str
+    has_predictor: bool
+    segment_height_px: int
+    segment_width_px: int
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+def read_tiff(content: bytes) -> tuple[list[np.ndarray], int]:
+    """Every full-resolution page (H, W) uint16 of a TIFF, and their bits.
+
+    Raises:
+        ScanRefused: incomplete, contradictory, too large, coloured, or compressed in a way that is not read.
+    """
+    reader = _Reader(content)
+    pages = reader.pages()
+    if len({(page.height_px, page.width_px, page.bits) for page in pages}) != 1:
+        raise ScanRefused("unsupported_pixels", "Expected pages of one size and depth.")
+    check_plane_sizes(len(pages), pages[0].height_px, pages[0].width_px, pages[0].bits)
+    return [reader.pixels(page) for page in pages], pages[0].bits
+
+
+class _Reader:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.order = "<" if content[:2] == b"II" else ">"
+        self.is_big = content[2:4] in (b"+\0", b"\0+")
+
+    def _number(self, kind: str, position: int) -> int:
+        reader = struct.Struct(self.order + kind)
+        if position + reader.size > len(self.content):
+            raise ScanRefused("truncated", f"Byte {position} is beyond the end of the TIFF.")
+        return int(reader.unpack_from(self.content, position)[0])
+
+    def pages(self) -> list[_Page]:
+        """Follow the chain of directories."""
+        offset = self._number("Q" if self.is_big else "I", 8 if self.is_big else 4)
+        if self.is_big and (self._number("H", 4), self._number("H", 6)) != (8, 0):
+            raise ScanRefused("malformed", "The BigTIFF header is not one.")
+        seen: set[int] = set()
+        found: list[_Page] = []
+        while offset:
+            if offset in seen or len(seen) >= 2 * MAX_PLANES:
+                raise ScanRefused(
+                    "malformed" if offset in seen else "too_large", f"More than {2 * MAX_PLANES} pages, or a page that follows itself."
+                )
+            seen.add(offset)
+            tags, offset = self._directory(offset)
+            if not self._first(tags, 254, 0) & 1:
+                found.append(self._page(tags))
+        if not found:
+            raise ScanRefused("malformed", "The TIFF has no page.")
+        return found
+
+    def _directory(self, offset: int) -> tuple[dict[int, tuple[str, int, int]], int]:
+        """Tag to (number format, count, position of values), and the next directory."""
+        count_format, count_bytes, entry_bytes, size_format = ("Q", 8, 20, "Q") if self.is_big else ("H", 2, 12, "I")
+        count = self._number(count_format, offset)
+        if not 1 <= count <= _MAX_ENTRIES:
+            raise ScanRefused("malformed", f"Expected a page of 1 to {_MAX_ENTRIES} tags, found {count}.")
+        tags: dict[int, tuple[str, int, int]] = {}
+        inline = 8 if self.is_big else 4
+        for entry in range(offset + count_bytes, offset + count_bytes + count * entry_bytes, entry_bytes):
+            tag, kind, values = self._number("H", entry), self._number("H", entry + 2), self._number(size_format, entry + 4)
+            position = entry + entry_bytes - inline
+            if kind in _TYPES:
+                if values * struct.calcsize(self.order + _TYPES[kind]) > inline:
+                    position = self._number(size_format, position)
+                tags[tag] = (_TYPES[kind], values, position)
+        return tags, self._number(size_format, offset + count_bytes + count * entry_bytes)
+
+    def _values(self, tags: Mapping[int, tuple[str, int, int]], tag: int, expected: int) -> tuple[int, ...]:
+        kind, count, position = tags.get(tag, ("", 0, 0))
+        if count != expected:
+            raise ScanRefused("malformed", f"Expected {expected} values of tag {tag}, found {count}.")
+        size = struct.calcsize(self.order + kind) * count
+        if position + size > len(self.content):
+            raise ScanRefused("truncated", f"Tag {tag} has values beyond the end of the TIFF.")
+        return struct.unpack_from(f"{self.order}{count}{kind}", self.content, position)
+
+    def _first(self, tags: Mapping[int, tuple[str, int, int]], tag: int, default: int | None = None) -> int:
+        if tag not in tags:
+            if default is None:
+                raise ScanRefused("malformed", f"A page lacks tag {tag}.")
+            return default
+        return self._values(tags, tag, 1)[0]
+
+    def _page(self, tags: Mapping[int, tuple[str, int, int]]) -> _Page:
+        """Check everything a page announces."""
+        width_px, height_px = self._first(tags, 256), self._first(tags, 257)
+        samples, bits = self._first(tags, 277, 1), self._first(tags, 258, 1) if self._first(tags, 277, 1) == 1 else 0
+        check_plane_sizes(1, height_px, width_px, bits or 16)
+        photometric, compression = self._first(tags, 262), self._first(tags, 259, 1)
+        if (
+            samples != 1
+            or bits not in (8, 16)
+            or photometric not in (0, 1)
+            or self._first(tags, 339, 1) != 1
+            or self._first(tags, 266, 1) != 1
+        ):
+            found = f"{samples} samples of {bits} bits, photometric {photometric}"
+            raise ScanRefused("unsupported_pixels", f"Expected unsigned grey pixels of 8 or 16 bits, found {found}.")
+        if compression not in _CODECS:
+            raise ScanRefused("unsupported_encoding", f"The TIFF compression {compression} is not read.")
+        predictor = self._first(tags, 317, 1)
+        if predictor not in (1, 2):
+            raise ScanRefused("unsupported_encoding", f"The TIFF predictor {predictor} is not read.")
+        if tiled := 322 in tags:
+            segment_width, segment_height = self._first(tags, 322), self._first(tags, 323)
+        else:
+            segment_width, segment_height = width_px, min(self._first(tags, 278, height_px), height_px)
+        check_plane_sizes(1, segment_height, segment_width, bits)
+        count = -(-height_px // segment_height) * -(-width_px // segment_width)
+        if count > _MAX_SEGMENTS or count * segment_height * segment_width > 4 * (height_px * width_px + segment_height * segment_width):
+            raise ScanRefused("too_large", f"{count} strips or tiles are more than a picture of {height_px} x {width_px} needs.")
+        offsets = self._values(tags, 324 if tiled else 273, count)
+        sizes = self._values(tags, 325 if tiled else 279, count)
+        if any(offset + size > len(self.content) or not size for offset, size in zip(offsets, sizes, strict=True)):
+            raise ScanRefused("truncated", "A strip or tile lies beyond the end of the TIFF.")
+        return _Page(
+            height_px, width_px, bits, photometric == 0, _CODECS[compression], predictor == 2, segment_height, segment_width, offsets, sizes
+        )
+
+    def pixels(self, page: _Page) -> np.ndarray:
+        """Unpack one page (H, W) to uint16 with bright air."""
+        pixels = np.zeros((page.height_px, page.width_px), np.uint16)
+        across = -(-page.width_px // page.segment_width_px)
+        is_strip = page.segment_width_px == page.width_px
+        for index, (offset, size) in enumerate(zip(page.offsets, page.sizes, strict=True)):
+            top, left = index // across * page.segment_height_px, index % across * page.segment_width_px
+            # The last strip holds only the rows that are left; a tile is always whole (TIFF 6.0, sections 8 and 15).
+            rows = min(page.segment_height_px, page.height_px - top) if is_strip else page.segment_height_px
+            segment = self._segment(self.content[offset : offset + size], page, rows)
+            pixels[top : top + rows, left : left + page.segment_width_px] = segment[: page.height_px - top, : page.width_px - left]
+        return np.uint16((1 << page.bits) - 1) - pixels if page.is_inverted else pixels
+
+    def _segment(self, packed: bytes, page: _Page, rows: int) -> np.ndarray:
+        import imagecodecs
+
+        expected = rows * page.segment_width_px * (page.bits // 8)
+        unpacked = getattr(imagecodecs, f"{page.codec}_decode")(packed, out=expected) if page.codec else packed
+        if len(unpacked) < expected or (not page.codec and len(unpacked) > expected + 1):
+            code = "truncated" if len(unpacked) < expected else "malformed"
+            raise ScanRefused(code, f"A strip or tile needs {expected} bytes, found {len(unpacked)}.")
+        kind = np.dtype("u1") if page.bits == 8 else np.dtype(self.order + "u2")
+        segment = np.frombuffer(unpacked, kind, rows * page.segment_width_px).reshape(rows, page.segment_width_px)
+        if page.has_predictor:
+            return np.cumsum(segment, axis=1, dtype=np.uint8 if page.bits == 8 else np.uint16).astype(np.uint16)
+        return segment.astype(np.uint16)
