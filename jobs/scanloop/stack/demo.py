@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scanloop.catalog.loop import LoopStatus, loop_status
 from scanloop.errors import NothingToDo, WorldUnavailable
 from scanloop.stack.airflow import AirflowApi, passwords
 from scanloop.stack.deployment import Deployment
-from scanloop.stack.goals import Standing, standing
+from scanloop.stack.goals import standing
 
 POLL_S = 2.0
 ROUND_TIMEOUT_S = 1500
@@ -168,10 +168,8 @@ def _device(deployment: Deployment, catalog: Catalog, console: Console) -> list[
     for state in states:
         home = deployment.home / "devices" / state.product_line
         identity = ("--device-home", str(home))
-        try:
+        with suppress(NothingToDo):
             deployment.command("edge", "enrol", *identity, "--site", "demo-site", "--product-line", state.product_line)
-        except NothingToDo:
-            pass
         try:
             update = deployment.command("edge", "update", *identity)
         except NothingToDo:
