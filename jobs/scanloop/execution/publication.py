@@ -93,7 +93,7 @@ class Publication:
             text = zstandard.ZstdDecompressor().decompress(content).decode()
             kinds = {"Insert": Insert, "Update": Update}
             return cls(kinds[kind](**change) for line in text.splitlines() for kind, change in json.loads(line).items())
-        except (zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
+        except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataWrong(f"Not a publication: {error}.") from None
 
 
