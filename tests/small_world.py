@@ -39,7 +39,7 @@ def definition(**changes: Any) -> dict[str, Any]:
         },
     }
     for name, value in changes.items():
-        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+        content[name] = {**content.get(name, {}), **value} if isinstance(value, dict) else value
     return content
 
 
@@ -88,7 +88,10 @@ def add_bags(
         run.publication.insert("sites", [{"site_id": "ams", "name": "AMS"}], action="site.seen", subject="site_id")
         machine = {"site_id": "ams", "manufacturer": "Acme", "model": "One"}
         run.publication.insert(
-            "scanners", [machine | {"scanner_id": name, "serial": name[-1]} for name in machines], action="scanner.seen", subject="scanner_id"
+            "scanners",
+            [machine | {"scanner_id": name, "serial": name[-1]} for name in machines],
+            action="scanner.seen",
+            subject="scanner_id",
         )
         run.publication.insert("bags", [{"bag_id": bag, "site_id": "ams"} for bag in bags], action="bag.seen", subject="bag_id")
         run.publication.insert("scans", rows, action="scan.received", subject="scan_id")

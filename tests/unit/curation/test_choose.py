@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-
 from scanloop.curation.choose import Candidate, Policy, choose, fair_quotas
 from scanloop.curation.near_duplicates import Fingerprint
 
 
-def candidate(bag: str, view: str = "top", *, scanner: str = "a", at: tuple[float, ...] = (0.0, 0.0), phash: str | None = None) -> Candidate:
+def candidate(
+    bag: str, view: str = "top", *, scanner: str = "a", at: tuple[float, ...] = (0.0, 0.0), phash: str | None = None
+) -> Candidate:
     scan_id = f"{bag}/{view}"
     own = hashlib.sha256(scan_id.encode()).hexdigest()[:16]
     return Candidate(Fingerprint(scan_id, bag, "Acme One", view, phash or own), scanner, "", at)
@@ -21,7 +22,9 @@ def candidate(bag: str, view: str = "top", *, scanner: str = "a", at: tuple[floa
 def pools(draw):
     bags = draw(st.lists(st.integers(0, 40), unique=True, max_size=14))
     return [
-        candidate(f"b{bag}", view, scanner="abc"[bag % 3], at=(float(bag % 7), float(bag % 5)), phash=None if bag % 4 else f"{bag % 3:016x}")
+        candidate(
+            f"b{bag}", view, scanner="abc"[bag % 3], at=(float(bag % 7), float(bag % 5)), phash=None if bag % 4 else f"{bag % 3:016x}"
+        )
         for bag in bags
         for view in ("side", "top")[: 1 + bag % 2]
     ]
@@ -30,7 +33,7 @@ def pools(draw):
 policies = st.builds(Policy, st.integers(1, 20), st.floats(0, 1), st.integers(0, 4), st.integers(0, 3))
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(pools(), pools(), policies, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_changes_nothing_and_the_rules_hold(pool, past, policy, random):
     chosen_before = {scan.scan_id for scan in past}
@@ -73,7 +76,9 @@ def test_exploration_draws_by_seed():
 
 def test_a_new_view_of_a_chosen_bag_comes_first_and_is_no_duplicate_of_itself():
     same = "f" * 16
-    choices = choose([candidate("b1", "top", phash=same), candidate("b2", at=(9.0, 9.0))], [candidate("b1", "side", phash=same)], Policy(1, 0.0, 4, 0))
+    choices = choose(
+        [candidate("b1", "top", phash=same), candidate("b2", at=(9.0, 9.0))], [candidate("b1", "side", phash=same)], Policy(1, 0.0, 4, 0)
+    )
     assert [(choice.scan_id, choice.stage) for choice in choices] == [("b1/top", "known_bag"), ("b2/top", "budget")]
 
 

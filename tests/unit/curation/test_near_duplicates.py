@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
-from hypothesis import given
-
+from hypothesis import given, settings
 from scanloop.curation.near_duplicates import Fingerprint, duplicate_bags, near_pairs
 
 BASE = 0x0123456789ABCDEF
@@ -22,6 +21,7 @@ def scan(number: int, phash: str | None, bag: str | None = None, view: str = "to
 hashes = st.lists(st.lists(st.integers(0, 63), max_size=6).map(lambda bits: flipped(*bits)) | st.none(), max_size=30)
 
 
+@settings(deadline=None)
 @given(hashes, st.integers(0, 12))
 def test_banded_search_finds_exactly_what_comparing_all_pairs_finds(phashes, max_bits):
     scans = [scan(number, phash, bag=f"b{number // 2}", view=("top", "side")[number % 3 == 0]) for number, phash in enumerate(phashes)]

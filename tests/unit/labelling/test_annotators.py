@@ -8,12 +8,11 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from scipy.stats import binomtest
-
 from scanloop.errors import WrongArguments
 from scanloop.labelling.annotators import ErrorRates, answer
 from scanloop.labelling.boxes import Box
 from scanloop.labelling.simulated import rates_from_url
+from scipy.stats import binomtest
 
 SIZE_PX = (200, 300)
 TRUTH = (Box("handgun", (20.0, 30.0, 60.0, 40.0)), Box("knife", (150.0, 100.0, 80.0, 20.0)))
@@ -39,7 +38,7 @@ def test_misses_happen_at_the_set_rate():
 
 
 def test_swaps_happen_at_the_set_rate_and_only_to_categories_looked_for():
-    boxes = [boxes for boxes in answers(ErrorRates(miss=0, spurious=0, swap=0.15, jitter_px=0))]
+    boxes = answers(ErrorRates(miss=0, spurious=0, swap=0.15, jitter_px=0))
     swapped = [given.category for pair in boxes for given, true in zip(pair, TRUTH, strict=True) if given.category != true.category]
     assert_rate(len(swapped), 2000, 0.15)
     assert set(swapped) == set(LOOKED_FOR)
@@ -80,7 +79,7 @@ def test_annotators_rounds_and_seeds_err_independently_and_repeatably():
     assert len({of(), of(annotator="b"), of(round_number=2), of(seed=2), of(scan_id="t")}) == 5
 
 
-@settings(max_examples=80)
+@settings(deadline=None, max_examples=80)
 @given(
     st.tuples(st.integers(4, 60), st.integers(4, 60)),
     st.floats(0, 100),
@@ -89,7 +88,10 @@ def test_annotators_rounds_and_seeds_err_independently_and_repeatably():
 )
 def test_boxes_stay_inside_the_picture(size_px, jitter_px, shares, seed):
     height, width = size_px
-    truth = [Box("knife", (x * (width - 1), y * (height - 1), max(1, w * width * (1 - x)), max(1, h * height * (1 - y)))) for x, y, w, h in shares]
+    truth = [
+        Box("knife", (x * (width - 1), y * (height - 1), max(1, w * width * (1 - x)), max(1, h * height * (1 - y))))
+        for x, y, w, h in shares
+    ]
     rates = ErrorRates(miss=0, spurious=1, swap=0, jitter_px=jitter_px)
     given_answer = answer(truth, LOOKED_FOR, size_px, rates, seed=seed, annotator="a", scan_id="s", round_number=1)
     assert len(given_answer.boxes) == len(truth) + 1

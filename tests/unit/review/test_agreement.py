@@ -3,8 +3,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
-
+from hypothesis import given, settings
 from scanloop.labelling.boxes import Box, box_from_json, iou_matrix
 from scanloop.review.agreement import agree, match, mean_box, pair_score
 from scanloop.review.decide import decide
@@ -24,6 +23,7 @@ def verdict(one, two, round_number=1, min_agreement=0.99):
     return decide({"ann": one, "bob": two}, round_number, iou_agreement=0.5, min_agreement=min_agreement)
 
 
+@settings(deadline=None)
 @given(boxes, boxes, st.floats(0.05, 0.95))
 def test_agreement_is_symmetric_and_one_with_oneself(one, two, threshold):
     assert pair_score(one, two, threshold) == pair_score(two, one, threshold)
@@ -35,6 +35,7 @@ def test_agreement_is_symmetric_and_one_with_oneself(one, two, threshold):
     assert len(forth.disputed) == len(back.disputed) == len(one) + len(two) - 2 * len(forth.consensus)
 
 
+@settings(deadline=None)
 @given(boxes, boxes, st.floats(0.05, 0.95))
 def test_matches_are_one_to_one_within_category_and_above_the_threshold(one, two, threshold):
     pairs = match(one, two, threshold)
@@ -44,6 +45,7 @@ def test_matches_are_one_to_one_within_category_and_above_the_threshold(one, two
         assert iou_matrix([one[i]], [two[j]])[0, 0] >= threshold
 
 
+@settings(deadline=None)
 @given(boxes.filter(bool), boxes.filter(bool))
 def test_iou_agrees_with_counting_pixels(one, two):
     def mask(box):
@@ -107,6 +109,7 @@ def test_one_annotator_alone_is_believed():
     assert decide({"ann": [GUN]}, 1, iou_agreement=0.5, min_agreement=0.99).consensus == (GUN,)
 
 
+@settings(deadline=None)
 @given(boxes)
 def test_boxes_survive_the_catalog(given_boxes):
     assert [box_from_json(box.as_json()) for box in given_boxes] == given_boxes
