@@ -1,4 +1,7 @@
-"""The operating point: one threshold a category, chosen on the val split so that at most the target share of clean bags alarms.
+"""The operating point: one threshold a category, chosen on the val split so that a clean bag alarms at most with the target probability.
+
+With k of n clean bags allowed to alarm, a bag not seen before alarms with a probability of at most (k + 1) / (n + 1); k is the largest number
+that keeps this at the target.  Source: Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", chapter 2 (conformal prediction).
 
 Every category gets the same share of false alarms, as large as the union of all categories allows; a detector that is good at one category
 and poor at another is then not drowned by the poor one.
@@ -50,6 +53,21 @@ class OperatingPoint:
         }
 
 
+def chance_of_alarms(point: OperatingPoint, alarms: int, bags: int) -> float:
+    """Chance that at least `alarms` of `bags` clean bags not seen before alarm, by the luck of the val split and of these bags alone.
+
+    Source: the number of new observations beyond an order statistic is beta-binomial (Wilks, Annals of Mathematical Statistics 13 (1942) 400-409).
+    """
+    from scipy.special import betaln, comb
+
+    a, b = point.false_alarms + 1, point.clean_bags - point.false_alarms
+    counts = np.arange(alarms, bags + 1)
+    if b == 0:
+        return 1.0
+    chances = comb(bags, counts) * np.exp(betaln(counts + a, bags - counts + b) - betaln(a, b))
+    return min(1.0, float(chances.sum()))
+
+
 def _threshold(clean: Floats, others: Floats, allowed: int) -> float:
     """The threshold that lets `allowed` of the `clean` best scores of one category alarm: halfway to the next score above that any bag has."""
     refused = np.sort(clean)[::-1][allowed] if allowed < len(clean) else 0.0
@@ -71,7 +89,7 @@ def choose_operating_point(bags: BagScores, target_pfa: float) -> OperatingPoint
         raise DataWrong(
             "The val split has no clean bag in which every category was looked for, so no threshold can be chosen for a target Pfa."
         )
-    budget = math.floor(target_pfa * len(clean) + 1e-9)
+    budget = max(0, math.floor(target_pfa * (len(clean) + 1) + 1e-9) - 1)
     chosen, alarmed = np.ones(len(bags.categories)), 0
     for allowed in range(budget + 1):
         thresholds = np.array([_threshold(clean[:, k], others[:, k], allowed) for k in range(clean.shape[1])])

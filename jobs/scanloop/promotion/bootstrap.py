@@ -22,10 +22,12 @@ class Interval:
     """At least this, with the confidence asked for."""
     upper: float | None
     """At most this, with the confidence asked for."""
+    ceiling: float | None
+    """At most this, with the higher confidence that a rejection asks for."""
 
     def as_json(self) -> dict[str, float | None]:
         """The fields, for a result file."""
-        return {"value": self.value, "lower": self.lower, "upper": self.upper}
+        return {"value": self.value, "lower": self.lower, "upper": self.upper, "ceiling": self.ceiling}
 
 
 def draw_weights(strata: tuple[Bools, ...], replicates: int, seed: int) -> Floats:
@@ -53,10 +55,10 @@ def weighted_rate(happened: Bools, weights: Floats) -> Floats:
     return np.divide(weights @ happened, total, out=np.full(len(weights), np.nan), where=total > 0)
 
 
-def interval(value: float, replicates: Floats, confidence: float) -> Interval:
-    """Percentile bounds, each one-sided at `confidence`. Replicates in which nothing could be judged (NaN) are left out."""
+def interval(value: float, replicates: Floats, confidence: float, rejecting: float) -> Interval:
+    """Percentile bounds, each one-sided at `confidence`, the ceiling at `rejecting`. Replicates that could not be judged (NaN) are left out."""
     judged = replicates[~np.isnan(replicates)]
     if np.isnan(value) or not len(judged):
-        return Interval(None, None, None)
-    lower, upper = np.quantile(judged, [1 - confidence, confidence])
-    return Interval(float(value), float(lower), float(upper))
+        return Interval(None, None, None, None)
+    lower, upper, ceiling = np.quantile(judged, [1 - confidence, confidence, rejecting])
+    return Interval(float(value), float(lower), float(upper), float(ceiling))

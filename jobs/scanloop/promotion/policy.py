@@ -10,6 +10,16 @@ from scanloop.product_lines import Gate
 
 GATE_VERSION = 1
 """Raised when the rules change, so that a new decision is a new decision."""
+REJECTING_RULES = 3
+"""Rules by which a candidate that is no worse could be rejected by bad luck: Pfa, the slices together, AP50."""
+
+
+def rejecting_confidence(confidence: float) -> float:
+    """Confidence that one rule needs to reject, so that all of them together reject a candidate with nothing wrong no more often than agreed.
+
+    Source: the Bonferroni inequality.
+    """
+    return 1 - (1 - confidence) / REJECTING_RULES
 
 
 @dataclass(frozen=True)
