@@ -29,7 +29,11 @@ class Detections:
 
     def __post_init__(self) -> None:
         number = len(self.boxes_xyxy)
-        for name, shape, dtype in (("boxes_xyxy", (number, 4), np.float32), ("scores", (number,), np.float32), ("category_ids", (number,), np.int64)):
+        for name, shape, dtype in (
+            ("boxes_xyxy", (number, 4), np.float32),
+            ("scores", (number,), np.float32),
+            ("category_ids", (number,), np.int64),
+        ):
             array = getattr(self, name)
             if array.shape != shape or array.dtype != dtype:
                 raise DataWrong(f"Detections.{name} must be {shape} {np.dtype(dtype)}, found {array.shape} {array.dtype}.")
@@ -55,7 +59,11 @@ class Detections:
         values = np.array(scores, dtype=np.float32).reshape(-1)
         categories = np.array(category_ids, dtype=np.int64).reshape(-1)
         order = np.argsort(-values, kind="stable")
-        return cls(boxes[order], values[order], categories[order]) if len(boxes) == len(values) == len(categories) else cls(boxes, values, categories)
+        return (
+            cls(boxes[order], values[order], categories[order])
+            if len(boxes) == len(values) == len(categories)
+            else cls(boxes, values, categories)
+        )
 
     @classmethod
     def none(cls) -> Detections:

@@ -115,7 +115,7 @@ def _checked_shape(planes: Mapping[str, np.ndarray], needed: Sequence[str]) -> t
 
 def _attenuation(plane: np.ndarray, box: Letterbox) -> np.ndarray:
     """A = -ln T of the resampled plane. Source: the Beer-Lambert law."""
-    transmission = plane.astype(np.float32) / np.float32(FULL_SCALE)
+    transmission: np.ndarray = plane.astype(np.float32) / np.float32(FULL_SCALE)
     if transmission.shape != (box.input_height_px, box.input_width_px):
         shrinks = box.input_height_px < box.height_px or box.input_width_px < box.width_px
         transmission = cv2.resize(

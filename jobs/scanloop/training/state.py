@@ -1,0 +1,112 @@
+"""Training states: what an interrupted training needs to go on as if nothing had happened.
+
+A state is a torch pickle, so it never leaves the store's `training/` folder and is opened only when its SHA-256 is the one in the small
+JSON record beside it, and even then with torch's loader for tensors and plain values only. The record is written last: a state without
+one does not count. Once the weights are kept as safetensors, the states of the run are deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scanloop.errors import DataWrong, ObjectNotFound
+from scanloop.steps import step
+from scanloop.store import Store
+
+log = logging.getLogger(__name__)
+KEPT = 2
+"""Newest states that are kept, so that one lost write does not cost the whole training."""
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """The small JSON beside a state."""
+
+    iteration: int
+    """Steps done."""
+    sha256: str
+    """Digest of the state."""
+    size_bytes: int
+    """Length of the state."""
+    fingerprint: str
+    """Digest of everything that decides the training: a state of another training is not resumed."""
+
+
+class StateStore:
+    """The states of one run, under `prefix` in the store."""
+
+    def __init__(self, store: Store, prefix: str, fingerprint: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._fingerprint = fingerprint
+
+    def _keys(self, iteration: int) -> tuple[str, str]:
+        name = f"{self._prefix}/state-{iteration:08d}"
+        return f"{name}.pt", f"{name}.json"
+
+    def save(self, iteration: int, state: dict[str, Any]) -> None:
+        """Keep the state after `iteration` steps, then drop all but the newest `KEPT`."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        state_key, record_key = self._keys(iteration)
+        self._store.put(state_key, content)
+        step("training.after_state")
+        record = StateRecord(iteration, hashlib.sha256(content).hexdigest(), len(content), self._fingerprint)
+        self._store.put(record_key, json.dumps(asdict(record), sort_keys=True).encode())
+        step("training.after_state_record")
+        for old in self.records()[KEPT:]:
+            self._drop(old.iteration)
+
+    def records(self) -> list[StateRecord]:
+        """Records of this training, newest first. One that cannot be read, or of another training, is left out."""
+        found = []
+        for stored in self._store.list(f"{self._prefix}/state-"):
+            if stored.key.endswith(".json"):
+                try:
+                    record = StateRecord(**json.loads(self._store.get(stored.key)))
+                except (ValueError, TypeError):
+                    continue
+                if record.fingerprint == self._fingerprint and self._keys(record.iteration)[1] == stored.key:
+                    found.append(record)
+        return sorted(found, key=lambda record: -record.iteration)
+
+    def newest(self) -> dict[str, Any] | None:
+        """The newest state that is what its record says; None if there is none. A damaged one is reported and passed over."""
+        for record in self.records():
+            try:
+                return self._open(record)
+            except DataWrong as error:
+                log.warning("%s Going back to an earlier state.", error.message)
+        return None
+
+    def _open(self, record: StateRecord) -> dict[str, Any]:
+        import torch
+
+        key = self._keys(record.iteration)[0]
+        try:
+            content = self._store.get(key)
+        except ObjectNotFound:
+            raise DataWrong(f"The training state {self._store.uri(key)} is gone.") from None
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise DataWrong(f"The training state {self._store.uri(key)} does not have the digest of its record.")
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+
+    def _drop(self, iteration: int) -> None:
+        state_key, record_key = self._keys(iteration)
+        self._store.delete(record_key)
+        self._store.delete(state_key)
+
+    def clear(self) -> None:
+        """Delete every state under the prefix, records first."""
+        keys = [stored.key for stored in self._store.list(f"{self._prefix}/state-")]
+        for key in sorted(keys, key=lambda name: not name.endswith(".json")):
+            self._store.delete(key)
