@@ -87,7 +87,9 @@ def _restrict_files(libc: ctypes.CDLL, writable: Path, readable: Iterable[Path])
         return False
     try:
         python = {
-            Path(place).resolve() for place in (sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path) if place and Path(place).exists()
+            Path(place).resolve()
+            for place in (sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, str(Path(__file__).parents[1]))
+            if place and Path(place).exists()
         }
         for folder in (*_SYSTEM, *python, *readable):
             _allow(libc, ruleset, folder, _READ & handled)

@@ -1,0 +1,45 @@
+"""`scanloop ingest`: receive what sites delivered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scanloop.cli.options import AttemptOption, RunIdOption, RunOptions, run_job
+
+app = typer.Typer(no_args_is_help=True, help="Receive what sites delivered: plan shards, ingest each, then acknowledge.")
+
+
+@app.command("plan")
+def plan(
+    max_shards: Annotated[int, typer.Option("--max-shards", help="Jobs to share the work between, at most.")] = 8,
+    run_id: RunIdOption = None,
+    attempt: AttemptOption = 1,
+) -> None:
+    """List the landing zone and name the shards that have work."""
+    from scanloop.intake.plan import plan_ingest
+
+    run_job("ingest.plan", lambda run: plan_ingest(run, max_shards), options=RunOptions(run_id, attempt))
+
+
+@app.command("shard")
+def shard(
+    shard: Annotated[str, typer.Option("--shard", help="INDEX/COUNT, as the plan names it.", show_default=False)],
+    run_id: RunIdOption = None,
+    attempt: AttemptOption = 1,
+) -> None:
+    """Receive one shard: keep the bytes, read them, write down scans, duplicates and quarantine."""
+    from scanloop.intake.landing import Shard
+    from scanloop.intake.shard import ingest_shard
+
+    chosen = Shard.parse(shard)
+    run_job("ingest.shard", lambda run: ingest_shard(run, chosen), options=RunOptions(run_id, attempt), part=str(chosen))
+
+
+@app.command("acknowledge")
+def acknowledge(run_id: RunIdOption = None, attempt: AttemptOption = 1) -> None:
+    """Delete from the landing zone what the catalog and the store hold for certain."""
+    from scanloop.intake.acknowledge import acknowledge as body
+
+    run_job("ingest.acknowledge", body, options=RunOptions(run_id, attempt))

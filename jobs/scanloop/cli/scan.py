@@ -1,0 +1,108 @@
+"""`scanloop scan`: look at one file as intake would."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from scanloop.scans.content import ScanContent
+
+app = typer.Typer(no_args_is_help=True, help="Look at one file as intake would, without a deployment.")
+
+
+@app.command("inspect")
+def inspect(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="DICOM, DICOS, PNG or TIFF.", show_default=False)],
+    sidecar: Annotated[
+        Path | None, typer.Option("--sidecar", exists=True, dir_okay=False, help="Sidecar.", show_default="FILE.json")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Write the planes and pictures of them here.", show_default="nothing")
+    ] = None,
+    palette: Annotated[str, typer.Option("--palette", help="Colours of the picture: standard, warm or cool.")] = "standard",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Read a file in the sandbox and say what it is. Exit code 65 with the reason if it would go to quarantine."""
+    from tempfile import TemporaryDirectory
+
+    from scanloop.scans.sandbox import Sandbox
+    from scanloop.scans.sidecar import SUFFIX
+    from scanloop.scans.views import palette_named
+
+    palette_named(palette)
+    beside = file.with_name(file.name + SUFFIX)
+    with (
+        TemporaryDirectory(prefix="scanloop-") as folder,
+        Sandbox(Path(folder), readable=[file.parent, (sidecar or file).parent]) as sandbox,
+    ):
+        content = sandbox.read(file, sidecar or (beside if beside.exists() else None))
+    facts = _facts(file, content)
+    if out is not None:
+        facts["written"] = _write(content, file.stem, out, palette)
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=1, default=str) + "\n")
+    else:
+        _print(facts)
+
+
+def _facts(file: Path, content: ScanContent) -> dict[str, Any]:
+    from scanloop.intake.rows import measurement
+    from scanloop.store.base import sha256_of
+
+    about = content.metadata
+    row = measurement(content, "", delivered_site="", sidecar_sha256=None)
+    kept = (
+        "source_format",
+        "site_id",
+        "scanner_id",
+        "bag_id",
+        "view_name",
+        "acquired_at",
+        "scan_type",
+        "is_projected",
+        "planes",
+        "statistics",
+        "phash",
+    )
+    return {
+        "scan_id": sha256_of(file)[0],
+        **{name: row[name] for name in kept},
+        "attributes": dict(about.attributes),
+        "missing": list(about.missing),
+    }
+
+
+def _write(content: ScanContent, stem: str, out: Path, palette: str) -> list[str]:
+    from scanloop.scans.planes import encode_planes, scale_to_16_bits
+    from scanloop.scans.views import encode_png, grey, pseudo_colour
+
+    out.mkdir(parents=True, exist_ok=True)
+    planes = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
+    files = {f"{stem}.planes.tiff": encode_planes(content.planes, content.bits)}
+    files |= {f"{stem}.{name}.png": encode_png(grey(pixels)) for name, pixels in planes.items()}
+    if {"high", "low"} <= planes.keys():
+        files[f"{stem}.colour.png"] = encode_png(pseudo_colour(planes["high"], planes["low"], palette))
+    for name, data in files.items():
+        (out / name).write_bytes(data)
+    return [str(out / name) for name in files]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "", show_header=False)
+    for name, value in facts.items():
+        if name not in ("statistics", "planes"):
+            table.add_row(name, escape(", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    for plane in facts["planes"]:
+        figures = facts["statistics"][plane["name"]]
+        text = f"{plane['height_px']} x {plane['width_px']} px, {plane['bits']} bits, air {figures['air_mean']:.3f}, dead columns {figures['dead_columns']}"
+        table.add_row(f"plane {plane['name']}", text)
+    Console().print(table)

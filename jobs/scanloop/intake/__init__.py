@@ -1,0 +1,1 @@
+"""Intake: what sites deliver becomes scans in the catalog, or quarantine with a reason. Nothing is dropped."""
