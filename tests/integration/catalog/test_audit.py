@@ -87,7 +87,10 @@ def test_reordered_entries_are_found(logged: World) -> None:
 
 
 def test_an_inserted_entry_is_found(logged: World) -> None:
-    found = _tamper(logged, "INSERT INTO audit_log SELECT 9, at, actor, action, subject_kind, 'forged', run_id, details, hash, hash FROM audit_log WHERE seq = 8")
+    found = _tamper(
+        logged,
+        "INSERT INTO audit_log SELECT 9, at, actor, action, subject_kind, 'forged', run_id, details, hash, hash FROM audit_log WHERE seq = 8",
+    )
     assert any("Entry 9 (run.finished forged) was changed" in violation for violation in found), found
     assert any("its head says 8" in violation for violation in found), found
 
@@ -146,7 +149,9 @@ def test_a_changed_and_a_lost_receipt_are_found(logged: World) -> None:
 
 NUMBERS = st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-DETAILS = st.dictionaries(TEXT, st.recursive(st.none() | st.booleans() | NUMBERS | TEXT, lambda part: st.lists(part, max_size=3), max_leaves=5), max_size=4)
+DETAILS = st.dictionaries(
+    TEXT, st.recursive(st.none() | st.booleans() | NUMBERS | TEXT, lambda part: st.lists(part, max_size=3), max_leaves=5), max_size=4
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

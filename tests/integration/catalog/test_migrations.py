@@ -44,7 +44,9 @@ def test_a_migrated_database_is_what_the_tables_say(catalog: Catalog) -> None:
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
         checks = {
             row.conname
-            for row in connection.execute(sa.text("SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace"))
+            for row in connection.execute(
+                sa.text("SELECT conname FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace")
+            )
         }
     assert checks == {str(check.name) for table in metadata.tables.values() for check in _checks(table)}
 
@@ -58,7 +60,9 @@ def _checks(table: sa.Table) -> Iterator[sa.CheckConstraint]:
 def test_the_states_that_the_database_allows_are_those_of_the_tables(catalog: Catalog) -> None:
     with catalog.engine.connect() as connection:
         rows = connection.execute(
-            sa.text("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace")
+            sa.text(
+                "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+            )
         )
         found = {name: set(_quoted(definition)) for name, definition in rows}
     for table in metadata.tables.values():
@@ -133,7 +137,9 @@ def test_a_migration_killed_at_a_statement_is_finished_by_the_next(empty: Catalo
 def test_what_is_append_only_cannot_be_changed(catalog: Catalog, table: str, change: str) -> None:
     with psycopg.connect(catalog.url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")  # rows without the rows they point at
-        columns = {name: _any(column) for name, column in metadata.tables[table].c.items() if not column.nullable and not column.server_default}
+        columns = {
+            name: _any(column) for name, column in metadata.tables[table].c.items() if not column.nullable and not column.server_default
+        }
         names, places = ", ".join(columns), ", ".join(["%s"] * len(columns))
         connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", list(columns.values()))  # type: ignore[arg-type]
         connection.execute("SET session_replication_role = origin")

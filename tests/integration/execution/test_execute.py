@@ -172,7 +172,12 @@ def test_a_lost_catalog_transaction_is_made_up_from_the_receipt(world: World, ru
     run_body("test.add", _add("a", "b"), run_id="run-1")
     with world.catalog.begin() as connection:
         connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
-        for statement in ("DELETE FROM sites", "DELETE FROM runs", "DELETE FROM audit_log", "UPDATE audit_head SET seq = 0, hash = repeat('0', 64)"):
+        for statement in (
+            "DELETE FROM sites",
+            "DELETE FROM runs",
+            "DELETE FROM audit_log",
+            "UPDATE audit_head SET seq = 0, hash = repeat('0', 64)",
+        ):
             connection.execute(sa.text(statement))
     run_body("test.add", _add("c"), run_id="run-1")
     assert _sites(world) == {"a": "a", "b": "b"}

@@ -22,7 +22,9 @@ from scanloop.execution.anchors import audit_violations
 
 ROOT = Path(__file__).resolve().parents[3]
 SCANLOOP = Path(sys.executable).with_name("scanloop")
-BOUNDARIES = re.findall(r'step\("(execution\.[a-z_]+)"\)', "".join(path.read_text() for path in (ROOT / "jobs/scanloop/execution").glob("*.py")))
+BOUNDARIES = re.findall(
+    r'step\("(execution\.[a-z_]+)"\)', "".join(path.read_text() for path in (ROOT / "jobs/scanloop/execution").glob("*.py"))
+)
 Apply = Callable[..., list[str]]
 
 
@@ -74,7 +76,9 @@ def _expire_leases(world: World) -> None:
 
 
 def test_there_are_boundaries_around_every_outside_write() -> None:
-    assert BOUNDARIES == [f"execution.{name}" for name in ("before_publication", "after_publication", "after_receipt", "before_commit", "after_commit")]
+    assert BOUNDARIES == [
+        f"execution.{name}" for name in ("before_publication", "after_publication", "after_receipt", "before_commit", "after_commit")
+    ]
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -158,7 +162,9 @@ run_job("test.add", body, options=RunOptions("run-1", 1))
 
 def test_workers_with_one_run_id_at_once_have_one_receipt_and_one_effect(world: World, environment: dict[str, str]) -> None:
     workers = [
-        subprocess.Popen([sys.executable, "-c", JOB_WITHOUT_LEASE], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", JOB_WITHOUT_LEASE], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(4)
     ]
     said = [worker.communicate(timeout=120) for worker in workers]
