@@ -1,0 +1,1 @@
+"""What the DAGs share: assets, the table of jobs, defaults, tags. Nothing here runs at import."""

@@ -1,0 +1,5 @@
+"""Registers the Scanloop plugin with Airflow."""
+
+from scanloop_plugin.plugin import ScanloopPlugin
+
+__all__ = ["ScanloopPlugin"]

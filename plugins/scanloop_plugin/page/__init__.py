@@ -1,0 +1,1 @@
+"""The Scanloop page: the loop of every product line at a glance, read-only."""
