@@ -37,7 +37,7 @@ class LoopStatus:
     snapshots: int
     """Frozen datasets."""
     snapshot_scans: int
-    """Scans in the newest snapshot."""
+    """Accepted scans that the newest snapshot was made from, those that its balance left out included."""
     models: int
     """Trained models."""
     champion_id: str | None
@@ -116,7 +116,7 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
             )
         ),
         snapshots=count(rows(t.snapshots)),
-        snapshot_scans=int((newest or {}).get("scans", 0)),
+        snapshot_scans=int((newest or {}).get("accepted", 0)),
         models=count(rows(t.models)),
         champion_id=champion.model_id if champion else None,
         champion_since=champion.created_at if champion else None,

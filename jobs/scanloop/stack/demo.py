@@ -8,19 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from scanloop.catalog import Catalog
 from scanloop.catalog.loop import LoopStatus, loop_status
-from scanloop.errors import NothingToDo, WorldUnavailable
+from scanloop.errors import DataWrong, NothingToDo, WorldUnavailable
 from scanloop.stack.airflow import AirflowApi, passwords
 from scanloop.stack.deployment import Deployment
 from scanloop.stack.goals import standing
+from scanloop.stack.invariants import check_invariants
+from scanloop.store import open_store
 
 POLL_S = 2.0
 ROUND_TIMEOUT_S = 1500
@@ -30,15 +34,28 @@ APPROVER = "release-manager"
 
 
 @dataclass
-class Clock:
-    """How long each part took."""
+class Meter:
+    """How long each part took, and how much memory everything took together."""
 
-    started: float = field(default_factory=time.monotonic)
-    parts: list[tuple[str, float]] = field(default_factory=list)
+    times: list[tuple[str, float]] = field(default_factory=list)
+    peak_bytes: int = 0
 
-    def lap(self, name: str, since: float) -> None:
-        """Note that `name` took from `since` until now."""
-        self.parts.append((name, time.monotonic() - since))
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Note how long what happens inside takes."""
+        since = time.monotonic()
+        yield
+        self.times.append((name, time.monotonic() - since))
+
+    def look(self, deployment: Deployment) -> None:
+        """Note the memory that every process of the stack has to itself now."""
+        total = 0
+        for known in deployment.supervisor.known():
+            process = known.process()
+            for member in [process, *process.children(recursive=True)] if process else []:
+                with suppress(psutil.Error):
+                    total += member.memory_info().rss - member.memory_info().shared
+        self.peak_bytes = max(self.peak_bytes, total)
 
 
 def run_demo(deployment: Deployment, *, rounds: int, bags: int, seed: int, keep: bool, port: int | None) -> None:
@@ -48,25 +65,19 @@ def run_demo(deployment: Deployment, *, rounds: int, bags: int, seed: int, keep:
         WorldUnavailable: something did not start, or the loop did not come round in time; what there is stays, and a second start goes on.
         DataWrong: an invariant does not hold.
     """
-    from scanloop.stack.report import write_report
-
-    console, clock = Console(stderr=True), Clock()
-    since = time.monotonic()
-    with console.status("Starting") as status:
+    console, meter = Console(stderr=True), Meter()
+    with meter.part("start"), console.status("Starting") as status:
         api = deployment.bring_up(lambda step: status.update(f"Starting: {step}"), port)
-    clock.lap("start", since)
     password = passwords(deployment.home / "airflow")["admin"]
     console.print(f"[bold]Scanloop is up:[/] {api.url}  (login admin, password {password})")
     try:
         with closing(Catalog(deployment.database_url())) as catalog:
             for number in range(1, rounds + 1):
-                since = time.monotonic()
-                _round(deployment, api, catalog, console, number=number, bags=bags, seed=seed)
-                clock.lap(f"round {number}", since)
-            since = time.monotonic()
-            answers = _device(deployment, catalog, console)
-            clock.lap("device", since)
-            write_report(deployment, catalog, console, clock.parts, answers)
+                with meter.part(f"round {number}"):
+                    _round(deployment, api, catalog, console, meter, number=number, bags=bags, seed=seed)
+            with meter.part("devices"):
+                answers = _devices(deployment, catalog, console)
+            _report(deployment, catalog, console, meter, answers)
     finally:
         if keep:
             console.print(f"The stack is left running: {api.url}. Stop it with: make down")
@@ -74,7 +85,41 @@ def run_demo(deployment: Deployment, *, rounds: int, bags: int, seed: int, keep:
             deployment.bring_down()
 
 
-def _round(deployment: Deployment, api: AirflowApi, catalog: Catalog, console: Console, *, number: int, bags: int, seed: int) -> None:
+def _report(deployment: Deployment, catalog: Catalog, console: Console, meter: Meter, answers: list[dict[str, Any]]) -> None:
+    """Check the invariants, tell what happened, and write the page. Raises DataWrong if an invariant does not hold."""
+    from scanloop.stack.facts import gather
+    from scanloop.stack.report import terminal_report, write_page
+
+    store = open_store(deployment.settings.store_url)
+    checks = check_invariants(deployment.settings, catalog, store)
+    with catalog.read() as connection:
+        facts = gather(connection, store)
+    terminal_report(console, facts, answers)
+    page = write_page(
+        deployment.home / "report",
+        catalog,
+        store,
+        facts,
+        checks=[{"letter": check.letter, "says": check.says, "violations": check.violations} for check in checks],
+        answers=answers,
+        times=meter.times,
+        peak_bytes=meter.peak_bytes,
+    )
+    console.rule("Invariants")
+    for check in checks:
+        console.print(
+            f"  {check.letter}  {check.says}: " + ("[green]holds[/]" if not check.violations else f"[red]{check.violations[0]}[/]")
+        )
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in meter.times)
+    console.print(f"\nTime: {times}. Peak memory: {meter.peak_bytes / 2**30:.1f} GiB. Report: {page}", soft_wrap=True)
+    broken = [check for check in checks if check.violations]
+    if broken:
+        raise DataWrong(f"Invariant {broken[0].letter} does not hold: {broken[0].violations[0]}")
+
+
+def _round(
+    deployment: Deployment, api: AirflowApi, catalog: Catalog, console: Console, meter: Meter, *, number: int, bags: int, seed: int
+) -> None:
     """One delivery, all the way round for every product line."""
     console.rule(f"Round {number}: {bags} bags arrive")
     marker = deployment.home / "stack" / f"delivered-{number}"
@@ -84,7 +129,7 @@ def _round(deployment: Deployment, api: AirflowApi, catalog: Catalog, console: C
         marker.write_text(json.dumps(delivered))
     _wait_for_dags(api, deployment)
     api.trigger("ingest_scans", f"demo-round-{number}")
-    _follow(deployment, api, catalog, console, number)
+    _follow(deployment, api, catalog, console, meter, number)
 
 
 def _wait_for_dags(api: AirflowApi, deployment: Deployment) -> None:
@@ -96,12 +141,13 @@ def _wait_for_dags(api: AirflowApi, deployment: Deployment) -> None:
         time.sleep(1)
 
 
-def _follow(deployment: Deployment, api: AirflowApi, catalog: Catalog, console: Console, number: int) -> None:
+def _follow(deployment: Deployment, api: AirflowApi, catalog: Catalog, console: Console, meter: Meter, number: int) -> None:
     """Watch until every product line came round; wake what waits; say what moves."""
     deadline, quiet_since, wakes, shown = time.monotonic() + ROUND_TIMEOUT_S, time.monotonic(), 0, ""
     told: set[tuple[str, str]] = set()
     while time.monotonic() < deadline:
         deployment.supervisor.check()
+        meter.look(deployment)
         _tell_failures(api, console, told, f"demo-round-{number}")
         active = api.runs("queued", "running")
         answer_approvals(deployment, api, console)
@@ -158,7 +204,7 @@ def answer_approvals(deployment: Deployment, api: AirflowApi, console: Console) 
         console.print(f"  {APPROVER} approves: {detail['subject']}")
 
 
-def _device(deployment: Deployment, catalog: Catalog, console: Console) -> list[dict[str, Any]]:
+def _devices(deployment: Deployment, catalog: Catalog, console: Console) -> list[dict[str, Any]]:
     """A simulated device of each product line updates itself and answers fresh scans that the loop never saw."""
     console.rule("Devices")
     answers = []
@@ -166,29 +212,27 @@ def _device(deployment: Deployment, catalog: Catalog, console: Console) -> list[
         states = loop_status(connection)
     fresh = fresh_scans(deployment)
     for state in states:
+        if state.release_version is None:
+            continue
         home = deployment.home / "devices" / state.product_line
-        identity = ("--device-home", str(home))
+        device = ("--device-home", str(home))
+        enrolment = ("--site", "demo-site", "--product-line", state.product_line, "--channel-url", deployment.settings.channel_url)
+        deployment.command("edge", "enrol", *device, *enrolment, "--root-sha256", deployment.root_sha256)
         with suppress(NothingToDo):
-            deployment.command("edge", "enrol", *identity, "--site", "demo-site", "--product-line", state.product_line)
-        try:
-            update = deployment.command("edge", "update", *identity)
-        except NothingToDo:
-            update = deployment.command("edge", "status", *identity)
+            deployment.command("edge", "update", *device)
+        folder = home / "answers"
+        folder.mkdir(parents=True, exist_ok=True)
         for scan, content in fresh:
-            out, picture = home / "answers" / f"{scan.stem}.tdr.dcs", home / "answers" / f"{scan.stem}.png"
-            out.parent.mkdir(parents=True, exist_ok=True)
-            answer = deployment.command("edge", "answer", *identity, str(scan), "--out", str(out), "--picture", str(picture))
-            answers.append(
-                {
-                    "product_line": state.product_line,
-                    "scan": scan.name,
-                    "truth": content,
-                    "update": update,
-                    "picture": str(picture),
-                    **answer,
-                }
+            report, picture = folder / f"{scan.stem}.tdr.dcs", folder / f"{scan.stem}.png"
+            said = deployment.command("edge", "answer", str(scan), *device, "--out", str(report), "--picture", str(picture))
+            found = ", ".join(f"{threat['category']} {threat['score']:.2f}" for threat in said["threats"]) or "nothing"
+            console.print(
+                f"  {state.product_line}, release {said['release_version']}: {scan.name} holds {content}; {said['decision']}: {found}"
             )
-            console.print(f"  {state.product_line}: {scan.name} holds {content}; the device says {answer}")
+            answers.append(
+                {"product_line": state.product_line, "scan": scan.name, "truth": content, "found": found, "picture": str(picture), **said}
+            )
+        deployment.command("edge", "report", *device)
     return answers
 
 

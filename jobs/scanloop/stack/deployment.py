@@ -141,7 +141,8 @@ class Deployment:
         self.command("catalog", "migrate")
         self._apply(("definitions", "apply", "--folder", str(self.project / "product_lines")))
         say("Release keys and the signer")
-        self.command("release", "init", signer=True)
+        if self.supervisor.find("signer") is None:
+            self._kept_ceremony.write_text(json.dumps(self.command("release", "init", signer=True)))
         self.supervisor.start("signer", [self.environment()["SCANLOOP_JOBS_BIN"], "release", "sign"], self.signer_environment(), self.home)
         say("Airflow's database")
         place = self.airflow_place(port)
@@ -153,6 +154,15 @@ class Deployment:
         api = airflow.AirflowApi(place.url, "admin", airflow.passwords(place.home)["admin"])
         api.wait_until_ready(self.supervisor)
         return api
+
+    @property
+    def _kept_ceremony(self) -> Path:
+        return self.home / "stack" / "ceremony.kept"
+
+    @property
+    def root_sha256(self) -> str:
+        """Digest of the first root metadata, as the key ceremony printed it: what a device is told to trust."""
+        return str(json.loads(self._kept_ceremony.read_text())["root_sha256"])
 
     def _serve_database(self) -> None:
         """Start the embedded server from a process that cannot open the signer's keys: its clients can make it read files."""
