@@ -15,7 +15,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-
 from scanloop.catalog import Catalog
 from scanloop.catalog.migrate import HEAD, MIGRATIONS, check_current, current, migrate
 from scanloop.catalog.tables import APPEND_ONLY, metadata

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 import sqlalchemy as sa
-
 from scanloop.catalog import Catalog
 from scanloop.catalog.tables import leases as table
 from scanloop.errors import DataWrong, LeaseHeld
@@ -62,7 +61,7 @@ def test_only_the_clock_of_the_database_ends_a_term(catalog: Catalog, monkeypatc
             leases.acquire(catalog, RESOURCE, "run-2/a.b")
     _expire(catalog)
     second = leases.acquire(catalog, RESOURCE, "run-2/a.b")
-    with pytest.raises(LeaseHeld, match="passed to run-2/a.b"):
+    with pytest.raises(LeaseHeld, match=r"passed to run-2/a\.b"):
         _check(catalog, first)
     for lease in (first, second):
         lease.release()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
 from scanloop.catalog.canonical import canonical_lines
 from scanloop.catalog.tables import leases, product_lines, runs
 from scanloop.cli.options import World
@@ -76,9 +75,9 @@ def _expire_leases(world: World) -> None:
 
 
 def test_there_are_boundaries_around_every_outside_write() -> None:
-    assert BOUNDARIES == [
+    assert [
         f"execution.{name}" for name in ("before_publication", "after_publication", "after_receipt", "before_commit", "after_commit")
-    ]
+    ] == BOUNDARIES
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from scanloop.errors import WrongArguments
 from scanloop.settings import read_settings
 
