@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ def inspect(
         Path | None, typer.Option("--sidecar", exists=True, dir_okay=False, help="Sidecar.", show_default="FILE.json")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", file_okay=False, help="Write the planes and pictures of them here.", show_default="nothing")
+        Path | None, typer.Option("--out", file_okay=False, help="Write planes and pictures here.", show_default="nothing")
     ] = None,
     palette: Annotated[str, typer.Option("--palette", help="Colours of the picture: standard, warm or cool.")] = "standard",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -36,11 +37,11 @@ def inspect(
 
     palette_named(palette)
     beside = file.with_name(file.name + SUFFIX)
-    with (
-        TemporaryDirectory(prefix="scanloop-") as folder,
-        Sandbox(Path(folder), readable=[file.parent, (sidecar or file).parent]) as sandbox,
-    ):
-        content = sandbox.read(file, sidecar or (beside if beside.exists() else None))
+    sidecar = sidecar or (beside if beside.exists() else None)
+    # Copies, so that the confined reader may see these two files and nothing beside them.
+    with TemporaryDirectory(prefix="scanloop-") as folder, Sandbox(Path(folder)) as sandbox:
+        copy = Path(copyfile(file, Path(folder) / "file"))
+        content = sandbox.read(copy, Path(copyfile(sidecar, Path(folder) / "sidecar")) if sidecar else None)
     facts = _facts(file, content)
     if out is not None:
         facts["written"] = _write(content, file.stem, out, palette)
@@ -56,19 +57,8 @@ def _facts(file: Path, content: ScanContent) -> dict[str, Any]:
 
     about = content.metadata
     row = measurement(content, "", delivered_site="", sidecar_sha256=None)
-    kept = (
-        "source_format",
-        "site_id",
-        "scanner_id",
-        "bag_id",
-        "view_name",
-        "acquired_at",
-        "scan_type",
-        "is_projected",
-        "planes",
-        "statistics",
-        "phash",
-    )
+    kept = ["source_format", "site_id", "scanner_id", "bag_id", "view_name", "acquired_at", "scan_type", "is_projected"]
+    kept += ["planes", "statistics", "phash"]
     return {
         "scan_id": sha256_of(file)[0],
         **{name: row[name] for name in kept},
@@ -103,6 +93,7 @@ def _print(facts: dict[str, Any]) -> None:
             table.add_row(name, escape(", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     for plane in facts["planes"]:
         figures = facts["statistics"][plane["name"]]
-        text = f"{plane['height_px']} x {plane['width_px']} px, {plane['bits']} bits, air {figures['air_mean']:.3f}, dead columns {figures['dead_columns']}"
+        quality = f"air {figures['air_mean']:.3f}, dead columns {figures['dead_columns']}"
+        text = f"{plane['height_px']} x {plane['width_px']} px, {plane['bits']} bits, {quality}"
         table.add_row(f"plane {plane['name']}", text)
     Console().print(table)

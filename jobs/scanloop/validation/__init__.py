@@ -1,0 +1,1 @@
+"""Validation: expectations on what intake wrote down. What fails goes to quarantine with the names of what it failed."""
