@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 import warnings
@@ -26,8 +27,8 @@ def quietly() -> Iterator[None]:
 
 
 def import_mmdet() -> None:
-    """Import mmdet's models, register ours, and make mmdet the default scope."""
-    with quietly():
+    """Import mmdet's models, register ours, and make mmdet the default scope. What they print about optional parts is dropped."""
+    with quietly(), contextlib.redirect_stdout(io.StringIO()):
         import mmdet.models  # noqa: F401  registers what recipes name
         from mmengine.registry import init_default_scope
 
