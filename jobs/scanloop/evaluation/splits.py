@@ -33,6 +33,6 @@ def load_split(snapshot: SnapshotReader, split: str) -> ReferenceSet:
     return ReferenceSet.of(snapshot.categories, scans)
 
 
-def seen_bags(snapshot: SnapshotReader) -> frozenset[str]:
-    """Bags that a model trained on this snapshot has seen, in training or in choosing its thresholds."""
-    return frozenset(record.bag_id for record in snapshot.records("train", "val"))
+def bags_of(snapshot: SnapshotReader, split: str) -> frozenset[str]:
+    """Bags of one split."""
+    return frozenset(record.bag_id for record in snapshot.records(split))
