@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,3 +189,47 @@ def canonical_dump(world: World) -> dict[str, list[dict[str, Any]]]:
         name: [{column: value for column, value in row.items() if column not in ("run_id", "created_at")} for row in rows_of(world, name)]
         for name in names
     }
+
+
+def runner_of(world: World) -> Body:
+    """What the fixture `run_body` is, for another world."""
+    from scanloop.cli.options import load_definition
+    from scanloop.execution import RunIdentity, execute
+
+    def run(
+        job: str, body: Callable[[JobRun], dict[str, Any]], *, run_id: str, product_line: str | None = None, lease: str | None = None
+    ) -> dict[str, Any]:
+        definition = load_definition(world.catalog, product_line) if product_line else None
+        parts = {"settings": world.settings, "store": world.store, "catalog": world.catalog}
+        return execute(body, RunIdentity(run_id, job, "", 1, "test", product_line), definition=definition, lease=lease, **parts)
+
+    return run
+
+
+def die_at(world: World, step_name: str, act: Callable[[], object]) -> bool:
+    """Run `act` in a child process that SIGKILL ends at the boundary; whether it got there."""
+    import scanloop.steps
+
+    world.catalog.engine.dispose()  # no connection may be shared with the child
+    child = os.fork()
+    if child == 0:
+        try:
+            scanloop.steps._passed.clear()
+            scanloop.steps._KILL, scanloop.steps._KILL_AT, scanloop.steps._ACTIVE = step_name, "1", True
+            act()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def traced(act: Callable[[], Any], file: Path) -> tuple[Any, list[str]]:
+    """What `act` returns, and the boundaries that it passes, in order of first passing."""
+    import scanloop.steps
+
+    scanloop.steps._TRACE, scanloop.steps._ACTIVE = str(file), True
+    try:
+        result = act()
+    finally:
+        scanloop.steps._TRACE, scanloop.steps._ACTIVE = None, False
+    return result, list(dict.fromkeys(file.read_text().splitlines()))
