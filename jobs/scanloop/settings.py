@@ -59,6 +59,11 @@ class Settings(BaseSettings):
             raise ValueError("expected a URL that starts with postgresql://")
         return url
 
+    @property
+    def postgres_folder(self) -> Path:
+        """Data folder of the embedded PostgreSQL."""
+        return self.home / "postgres" / "data"
+
 
 def read_settings(**overrides: object) -> Settings:
     """Read the settings from the environment.

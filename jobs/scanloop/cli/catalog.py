@@ -26,7 +26,7 @@ def serve() -> None:
     """Start the embedded PostgreSQL if it does not run, and print its URL. It goes on until `scanloop catalog stop`."""
     from scanloop.catalog.embedded import serve_embedded
 
-    typer.echo(serve_embedded(read_settings().home / "postgres"))
+    typer.echo(serve_embedded(read_settings().postgres_folder))
 
 
 @app.command("stop")
@@ -34,7 +34,7 @@ def stop() -> None:
     """Stop the embedded PostgreSQL."""
     from scanloop.catalog.embedded import stop_embedded
 
-    stop_embedded(read_settings().home / "postgres")
+    stop_embedded(read_settings().postgres_folder)
 
 
 @app.command("dump")

@@ -65,7 +65,7 @@ def open_catalog(settings: Settings, *, any_revision: bool = False) -> Catalog:
     if not url:
         from scanloop.catalog.embedded import serve_embedded
 
-        url = serve_embedded(settings.home / "postgres")
+        url = serve_embedded(settings.postgres_folder)
     catalog = Catalog(url)
     if not settings.database_url and migrate.current(catalog) is None:
         migrate.migrate(catalog)

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 from rich.console import Console
@@ -31,6 +33,8 @@ ROUND_TIMEOUT_S = 1500
 QUIET_S = 12
 """Nothing runs in Airflow for this long: whatever is still open needs waking."""
 APPROVER = "release-manager"
+APPROVAL_PAUSE_S = 4
+"""Airflow asks again when an answer comes within its first second."""
 
 
 @dataclass
@@ -193,13 +197,17 @@ def _tell_failures(api: AirflowApi, console: Console, told: set[tuple[str, str]]
 
 
 def answer_approvals(deployment: Deployment, api: AirflowApi, console: Console) -> None:
-    """Approve, as the release manager, what waits for approval: through the API that a person's click uses."""
+    """Approve, as the release manager, what has waited for a moment: through the API that a person's click uses."""
     waiting = api.call("GET", "dags/~/dagRuns/~/hitlDetails", params={"response_received": False, "limit": 50})
     for detail in waiting["hitl_details"]:
         task = detail["task_instance"]
+        since = datetime.fromisoformat(detail["created_at"])
+        if (datetime.now(UTC) - since).total_seconds() < APPROVAL_PAUSE_S:
+            continue
         manager = AirflowApi(api.url, APPROVER, passwords(deployment.home / "airflow")[APPROVER])
         manager.log_in()
-        path = f"dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}/{task['map_index']}/hitlDetails"
+        run = quote(task["dag_run_id"], safe="")
+        path = f"dags/{task['dag_id']}/dagRuns/{run}/taskInstances/{task['task_id']}/{task['map_index']}/hitlDetails"
         manager.call("PATCH", path, json={"chosen_options": ["Approve"], "params_input": {}}, accept=(409,))
         console.print(f"  {APPROVER} approves: {detail['subject']}")
 

@@ -18,7 +18,7 @@ from scanloop.settings import Settings
 from scanloop.stack import airflow
 from scanloop.stack.processes import Supervisor, environment_without, free_port, is_free
 
-FOLDERS = ("airflow", "channel", "devices", "landing", "logs", "postgres", "report", "stack", "store", "truth", "work")
+FOLDERS = ("airflow", "channel", "devices", "landing", "logs", "postgres", "report", "stack", "store", "tmp", "truth", "work")
 """Folders of a deployment; made before anything starts, because protected processes can only open what existed then."""
 SIGNER = "signer"
 """Folder of the signer's keys, which nothing of Airflow can open."""
@@ -57,7 +57,7 @@ class Deployment:
             raise WrongArguments(
                 "The stack keeps Airflow's own database in the embedded PostgreSQL. Unset SCANLOOP_DATABASE_URL to use it."
             )
-        return serve_embedded(self.home / "postgres", name)
+        return serve_embedded(self.settings.postgres_folder, name)
 
     def environment(self) -> dict[str, str]:
         """The environment of jobs: the deployment's settings, nothing of Airflow or of the signer."""
@@ -75,7 +75,12 @@ class Deployment:
             "RUNNER": "local",
             "JOBS_BIN": str(Path(sys.executable).parent / "scanloop"),
         }
-        return {**outside, **{f"SCANLOOP_{name}": value for name, value in mine.items()}, "OMP_NUM_THREADS": "2"}
+        return {
+            **outside,
+            **{f"SCANLOOP_{name}": value for name, value in mine.items()},
+            "OMP_NUM_THREADS": "2",
+            "TMPDIR": str(self.home / "tmp"),
+        }
 
     def signer_environment(self) -> dict[str, str]:
         """The environment of the signer alone."""
@@ -90,11 +95,10 @@ class Deployment:
             if port is not None and not is_free(port):
                 raise WorldUnavailable(f"Port {port} is in use by another program. Name another one, or none: a free one is chosen then.")
             first = free_port(port or DEFAULT_PORT)
-            logs = free_port(first + 1000)
-            chosen = {"ui": first, "logs": [logs, free_port(logs + 1)]}
+            chosen = {"ui": first, "logs": free_port(first + 1000)}
             kept.write_text(json.dumps(chosen))
         url = self.database_url("airflow")
-        return airflow.AirflowPlace(self.home / "airflow", self.project, url, chosen["ui"], tuple(chosen["logs"]))
+        return airflow.AirflowPlace(self.home / "airflow", self.project, url, chosen["ui"], chosen["logs"])
 
     def protection(self) -> tuple[str, ...]:
         """The command behind which Airflow starts, so that neither it nor its jobs can open the signer's keys."""
@@ -168,7 +172,7 @@ class Deployment:
         """Start the embedded server from a process that cannot open the signer's keys: its clients can make it read files."""
         if self.settings.database_url:
             return
-        environment = {**environment_without(("SCANLOOP_", "AIRFLOW")), "SCANLOOP_HOME": str(self.home)}
+        environment = {**environment_without(("SCANLOOP_", "AIRFLOW")), "SCANLOOP_HOME": str(self.home), "TMPDIR": str(self.home / "tmp")}
         command = [*self.protection(), str(Path(sys.executable).parent / "scanloop"), "catalog", "serve"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=self.home)
         if done.returncode != 0:
@@ -186,7 +190,7 @@ class Deployment:
         """Stop exactly what was started. Returns the names."""
         stopped = self.supervisor.stop()
         (self.home / "stack" / "ports.kept").unlink(missing_ok=True)
-        if not self.settings.database_url and (self.home / "postgres" / "postmaster.pid").exists():
-            stop_embedded(self.home / "postgres")
+        if not self.settings.database_url and (self.settings.postgres_folder / "postmaster.pid").exists():
+            stop_embedded(self.settings.postgres_folder)
             stopped.append("postgresql")
         return stopped

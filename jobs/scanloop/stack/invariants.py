@@ -66,13 +66,13 @@ def lost(connection: sa.Connection, store: Store, settings: Settings) -> Iterato
 
 def doubled(connection: sa.Connection) -> Iterator[str]:
     """Things that are there more than once."""
+    tasks = t.labelling_tasks.c
     groups = {
-        "delivery": (t.deliveries, (t.deliveries.c.landing_key, t.deliveries.c.content_sha256)),
-        "labelling task": (t.labelling_tasks, (t.labelling_tasks.c.product_line, t.labelling_tasks.c.scan_id, t.labelling_tasks.c.schema_version, t.labelling_tasks.c.round)),
+        "labelling task": (t.labelling_tasks, (tasks.product_line, tasks.scan_id, tasks.schema_version, tasks.round)),
         "label of one person": (t.annotations, (t.annotations.c.task_id, t.annotations.c.author)),
         "release version": (t.releases, (t.releases.c.product_line, t.releases.c.version)),
         "model of one run": (t.models, (t.models.c.run_id,)),
-    }  # fmt: skip
+    }
     for noun, (table, columns) in groups.items():
         query = sa.select(*columns).where(*(column.is_not(None) for column in columns)).group_by(*columns).having(sa.func.count() > 1)
         for row in connection.execute(query.select_from(table)):
