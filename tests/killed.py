@@ -23,8 +23,7 @@ _context.set_forkserver_preload(["scanloop.release.signer", "scanloop.edge.updat
 
 def run(function: Callable[..., Any], *arguments: Any, kill: str = "", passing: int = 1, trace: Path | None = None) -> int:
     """Call `function(*arguments)` in a new process, killing it at the nth passing of the boundary `kill`. Returns its exit code, KILLED if killed."""
-    process = _context.Process(target=_child, args=(function, arguments, kill, passing, str(trace or "")))
-    process.start()
+    process = start(function, *arguments, kill=kill, passing=passing, trace=trace)
     process.join(120)
     if process.exitcode is None:
         process.kill()
@@ -32,6 +31,15 @@ def run(function: Callable[..., Any], *arguments: Any, kill: str = "", passing: 
     code = process.exitcode
     process.close()
     return code
+
+
+def start(
+    function: Callable[..., Any], *arguments: Any, kill: str = "", passing: int = 1, trace: Path | None = None
+) -> multiprocessing.process.BaseProcess:
+    """As `run`, without waiting."""
+    process = _context.Process(target=_child, args=(function, arguments, kill, passing, str(trace or "")))
+    process.start()
+    return process
 
 
 def passed(trace: Path) -> Counter[str]:

@@ -30,20 +30,28 @@ def make_network(seed: int = 0, size_px: int = 64) -> tuple[ModelConfig, torch.n
     from scanloop.training.config import make_config
     from scanloop.training.network import build_model
     from scanloop.training.options import TrainingOptions
+    from scanloop.training.preprocess import prepare_input
 
     config = make_config("rtmdet_tiny", TrainingOptions(size_px=size_px, seed=seed), CATEGORIES)
     model = build_model(config)
     generator = torch.Generator().manual_seed(seed)
+    inputs = torch.from_numpy(np.stack([prepare_input(make_scan(each), size_px, config.options.planes)[0] for each in range(8)]))
     model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.6
     with torch.no_grad():
-        for _ in range(8):
-            model(torch.rand(4, 3, size_px, size_px, generator=generator) * 2, mode="tensor")
-        for name, parameter in model.named_parameters():
-            if "rtm_cls" in name and name.endswith("weight"):
-                parameter.normal_(0, 0.4, generator=generator)
-            if "rtm_reg" in name and name.endswith("bias"):
-                parameter.fill_(2.0)
-    return config, model.eval()
+        for _ in range(6):
+            model(inputs, mode="tensor")
+        model.eval()
+        for layer, mean, spread in ((model.bbox_head.rtm_cls[0], -2.5, 1.0), (model.bbox_head.rtm_reg[0], 2.0, 0.5)):
+            layer.weight.normal_(0, 1, generator=generator)
+            layer.bias.zero_()
+            logits, distances = model(inputs, mode="tensor")
+            outputs = logits[0] if layer is model.bbox_head.rtm_cls[0] else distances[0] / 8
+            layer.weight.mul_(spread / outputs.std())
+            layer.bias.fill_(mean - float(outputs.mean()) * spread / float(outputs.std()))
+    return config, model
 
 
 def make_scan(seed: int = 0, height: int = 48, width: int = 64) -> dict[str, np.ndarray]:
@@ -56,20 +64,61 @@ def make_scan(seed: int = 0, height: int = 48, width: int = 64) -> dict[str, np.
     return {"high": high, "low": (high * 0.7).astype(np.uint16)}
 
 
-def make_bundle_folder(folder: Path, seed: int = 0, threshold: float = 0.3) -> Path:
-    """Every file of a bundle, made by the code that makes real ones."""
+def write_small_network(path: Path, seed: int = 0, size_px: int = 64) -> None:
+    """A network with the inputs and outputs of a real one that is one convolution a level: for tests that are not about networks."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from scanloop.edge.detector import INPUT_NAME, OUTPUT_NAMES
+
+    random = np.random.default_rng(seed)
+    nodes, weights, outputs = [], [], []
+    for name in OUTPUT_NAMES:
+        kind, _, stride = name.rpartition("_")
+        step_px, channels = int(stride), len(CATEGORIES) if kind == "class_logits" else 4
+        values = random.normal(0, 3 / (step_px * np.sqrt(3)), (channels, 3, step_px, step_px)).astype(np.float32)
+        bias = np.full(channels, -2.5 if kind == "class_logits" else 12.0, np.float32)
+        weights += [numpy_helper.from_array(values, f"{name}_weight"), numpy_helper.from_array(bias, f"{name}_bias")]
+        inputs = [INPUT_NAME, f"{name}_weight", f"{name}_bias"]
+        nodes.append(helper.make_node("Conv", inputs, [name], kernel_shape=[step_px, step_px], strides=[step_px, step_px]))
+        cells = size_px // step_px
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", channels, cells, cells]))
+    entry = helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["batch", 3, size_px, size_px])
+    graph = helper.make_graph(nodes, "small", [entry], outputs, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+
+
+def make_bundle_folder(folder: Path, threshold: float = 0.12) -> Path:
+    """Every file of a bundle, made by the code that makes real ones, around a small network."""
     from scanloop.edge.detector import Detector
     from scanloop.release.bundle import write_rules, write_selftest
-    from scanloop.release.export_onnx import export_onnx
+    from scanloop.training.postprocess import PostprocessRules
+    from scanloop.training.preprocess import preprocess_config
 
     folder.mkdir(parents=True)
-    config, model = make_network(seed)
-    export_onnx(model, 3, config.options.size_px, folder / "model.onnx")
+    write_small_network(folder / "model.onnx")
     point = {"thresholds": dict.fromkeys(CATEGORIES, threshold), "target_pfa": 0.1}
-    write_rules(folder, config.categories, config.preprocess, config.postprocess, point)
+    write_rules(folder, CATEGORIES, preprocess_config(64, ("high", "low", "material")), PostprocessRules().to_config(), point)
     (folder / "evidence.json").write_text(json.dumps({"verdict": "promote"}))
     detector, planes = Detector(folder), make_scan(7)
     write_selftest(folder, detector, planes, detector.alarms(planes))
+    return folder
+
+
+_made: dict[str, Path] = {}
+
+
+def shared_bundle(tmp_path_factory: Any) -> Path:
+    """One bundle for every test of a session; nobody changes it."""
+    if "bundle" not in _made:
+        _made["bundle"] = make_bundle_folder(tmp_path_factory.mktemp("bundle") / "files")
+    return _made["bundle"]
+
+
+def variant(bundle: Path, folder: Path, note: str) -> Path:
+    """The same bundle with another word in its evidence: another release for less work."""
+    shutil.copytree(bundle, folder)
+    (folder / "evidence.json").write_text(json.dumps({"verdict": "promote", "note": note}))
     return folder
 
 
@@ -137,7 +186,7 @@ def snapshot_of(home: DeviceHome) -> Mapping[str, Any]:
 
     state = load_state(home.state)
     files = {
-        str(path.relative_to(home.folder)): path.stat().st_size for path in sorted(home.versions.rglob("*")) if path.is_file()
+        str(path.relative_to(home.folder)): path.stat().st_size for path in sorted(home.versions.glob("[0-9]*/*"))
     }
     return {"current": current_version(home), "counter": state.counter, "installed": dict(state.installed), "files": files}
 

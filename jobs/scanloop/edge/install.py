@@ -143,18 +143,26 @@ def recover(home: DeviceHome) -> tuple[Installed | None, DeviceState]:
 
 
 def prune(home: DeviceHome, state: DeviceState) -> DeviceState:
-    """Keep the current release and the one before it; remove older ones and leftovers."""
-    current = current_version(home)
-    keep = set(sorted((version for version in state.installed if current is None or version <= current), reverse=True)[:KEPT_VERSIONS])
-    remaining = state.without({*state.installed} - keep)
-    if remaining != state:
-        save_state(home.state, remaining)
-    step("edge.before_prune")
+    """Keep the current release and the one before it; remove older and refused ones. What is placed and newer stays, to be gone on with."""
+    current = current_version(home) or 0
+    keep = set(sorted((version for version in state.installed if version <= current), reverse=True)[:KEPT_VERSIONS])
+    gone = {version for version in state.installed if version <= current} - keep
+    if gone:
+        state = state.without(gone)
+        save_state(home.state, state)
+        step("edge.before_prune")
     for folder in home.versions.iterdir():
-        if folder.name == _INCOMING or (folder.name.isdigit() and int(folder.name) not in keep):
+        version = int(folder.name) if folder.name.isdigit() else None
+        if version is not None and version not in keep and (version <= current or version in state.refused):
             shutil.rmtree(folder)
             step("edge.after_prune")
-    return remaining
+    return state
+
+
+def clear_incoming(home: DeviceHome) -> None:
+    """Remove what was collected and is not needed any more."""
+    if (home.versions / _INCOMING).exists():
+        shutil.rmtree(home.versions / _INCOMING)
 
 
 def _read(path: Path) -> bytes:

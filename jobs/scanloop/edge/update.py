@@ -56,6 +56,7 @@ def update(home: DeviceHome, *, channel_url: str | None = None, retry: bool = Fa
     url = check_channel_url(channel_url) if channel_url else device.channel_url
     with home.locked():
         current, state = install.recover(home)
+        state = install.prune(home, state)
         channel = Channel(home, device, url, home.folder / "downloads")
         now = state.now(clock())
         channel.refresh(now)
@@ -113,6 +114,7 @@ def _take(home: DeviceHome, device: Device, channel: Channel, offer: Offer, stat
     save_state(home.state, state)
     step("edge.after_counter")
     install.prune(home, state)
+    install.clear_incoming(home)
     return Updated(manifest.version, previous, manifest.model_id, measured)
 
 
