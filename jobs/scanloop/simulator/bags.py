@@ -20,6 +20,9 @@ EVERYDAY = {**CLOTHING, **ELECTRONICS, **BELONGINGS}
 """Harmless objects by name."""
 _TRAY_THINGS = ("laptop", "tablet", "phone", "belt", "keys", "coins", "watch", "cable", "headphones", "toiletry_bag", "shoe", "power_bank", "umbrella")
 _RARE = {"hanger": 0.4, "spanner": 0.5, "screwdriver": 0.5, "cutlery": 0.5, "mug": 0.6, "camera": 0.6, "thermos": 0.7, "shoe_pair": 0.7, "tablet": 0.7, "hair_dryer": 0.8}
+_FREQUENCY = {"handgun": 3.0, "knife": 3.0, "grenade": 2.5, "scissors": 1.2, "hammer": 1.2, "pipe_bomb": 1.2}
+"""How often a category comes up, relative to the others in the pool: uneven, as everywhere."""
+_SECOND_THREAT = 0.2
 _FLAT_TILT_DEG = 9.0
 _THREAT_TILT_DEG = 24.0
 
@@ -59,7 +62,7 @@ def check_categories(threats: Sequence[str]) -> tuple[str, ...]:
     return tuple(threats)
 
 
-def simulate_bag(seed: np.random.SeedSequence | int, threats: Sequence[str] = tuple(THREATS), *, clean_fraction: float = 0.45) -> Bag:
+def simulate_bag(seed: np.random.SeedSequence | int, threats: Sequence[str] = tuple(THREATS), *, clean_fraction: float = 0.4) -> Bag:
     """Pack one bag: clean with probability `clean_fraction`, otherwise with one threat drawn from `threats`, sometimes two.
 
     Raises:
@@ -72,8 +75,9 @@ def simulate_bag(seed: np.random.SeedSequence | int, threats: Sequence[str] = tu
     packer = Packer(container.inside_cm)
     things = []
     if pool and rng.random() >= clean_fraction:
-        for _ in range(2 if rng.random() < 0.15 else 1):
-            things.append(_threat(rng, str(rng.choice(pool)), packer))
+        weights = np.array([_FREQUENCY[category] for category in pool])
+        for _ in range(2 if rng.random() < _SECOND_THREAT else 1):
+            things.append(_threat(rng, str(rng.choice(pool, p=weights / weights.sum())), packer))
     things += _contents(rng, kind, packer)
     if kind != "tray":
         things += [Thing("clothes", parts) for parts in layers(rng, container.inside_cm)]
