@@ -32,6 +32,7 @@ Syntax = Literal["explicit", "rle", "jpeg-lossless"]
 _DICOS_VERSION = "V03"
 _META_DICOS_VERSION = 0x00020004
 _COORDINATE_SYSTEM = 0x00082108
+_IMAGE_ORIGIN = 0x00080118
 _EFFECTIVE_ENERGY = 0x43000902
 _IMPLEMENTATION_UID = "2.25.217134906712480021968417325580916301254"
 
@@ -88,6 +89,7 @@ def _describe_acquisition(dataset, acquisition: Acquisition) -> None:  # noqa: A
     dataset.StationName = machine.serial
     dataset.SeriesDescription = acquisition.view_name
     dataset.add_new(_COORDINATE_SYSTEM, "CS", "LHS")
+    dataset.add_new(_IMAGE_ORIGIN, "CS", "MACHINE")
     dataset.PatientID, dataset.IssuerOfPatientID, dataset.TypeOfPatientID = acquisition.bag_number, acquisition.issuer, "BARCODE"
     dataset.PatientSex = "U"
     dataset.KVP, dataset.XRayTubeCurrentInuA = "160", "900"
