@@ -105,9 +105,16 @@ def answer_scan(
             bag=content.metadata.bag,
             bag_issuer=content.metadata.issuer,
             study_uid=str(content.metadata.attributes.get("study_uid", "")),
+            sop_class_uid=str(content.metadata.attributes.get("sop_class_uid", "")),
+            sop_instance_uid=str(content.metadata.attributes.get("sop_instance_uid", "")),
             site=device.site,
             device_id=device.device_id,
-            algorithm=(ALGORITHM_MAKER, current.manifest.product_line, f"release {current.version} model {current.manifest.model_id[:12]}"),
+            algorithm=(
+                ALGORITHM_MAKER,
+                f"release {current.version}",
+                f"-product_line={current.manifest.product_line}",
+                f"-model={current.manifest.model_id[:16]}",
+            ),
             decided_at=clock(),
             processing_ms=answer.processing_ms,
         )

@@ -9,7 +9,7 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 TDR_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.501.3"
 """DICOS Threat Detection Report Storage."""
+_XRAY_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.501.2.2"
 _DICOS_VERSION = "V03"
+_START_OF_PROCESSING, _END_OF_PROCESSING, _PROCESSING_TIME_MS = 0x40101080, 0x40101081, 0x40101082
+"""Of one threat; not in pydicom's dictionary yet, required by DICOS V03 as an independent toolkit reads it."""
 _IMPLEMENTATION_UID = "2.25.211790413570946226412180301861459214917"
 _UNKNOWN = "unknown"
 
@@ -37,16 +40,20 @@ class ReportFacts:
     """Who gave it that name."""
     study_uid: str
     """StudyInstanceUID of the scan, empty if it has none."""
+    sop_class_uid: str
+    """SOPClassUID of the scan, empty if it has none."""
+    sop_instance_uid: str
+    """SOPInstanceUID of the scan, empty if it has none."""
     site: str
     """Where the device stands."""
     device_id: str
     """The device that answers."""
-    algorithm: tuple[str, str, str]
-    """Maker, name and version of what detected; the version names release and model."""
+    algorithm: tuple[str, ...]
+    """What detected: maker, version, then parameters as `-name=value`."""
     decided_at: datetime
     """When, UTC."""
     processing_ms: float
-    """How long it took."""
+    """How long it took, up to then."""
 
 
 def threat_report(records: Sequence[dict[str, Any]], facts: ReportFacts) -> Dataset:
@@ -54,7 +61,8 @@ def threat_report(records: Sequence[dict[str, Any]], facts: ReportFacts) -> Data
 
     Each threat has its box three ways: ThreatROIBase and ThreatROIExtents (4010,1004/1005), x, y, z in whole pixels with one slice;
     ThreatROIBitmap (4010,1006), one bit a pixel of that region, least significant first, x fastest; BoundingPolygon (4010,101D), its exact
-    corners. UIDs are made from the scan and the release, so answering again gives the same ones.
+    corners. UIDs are made from the scan and the release, so answering again gives the same ones; a scan that has no UIDs, because it was
+    no DICOS file, is referenced by UIDs made from its SHA-256.
     """
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence as DicomSequence
@@ -80,7 +88,7 @@ def threat_report(records: Sequence[dict[str, Any]], facts: ReportFacts) -> Data
     report.InstitutionName, report.InstitutionAddress, report.InstitutionalDepartmentName = facts.site[:64], _UNKNOWN, ""
     report.Manufacturer, report.ManufacturerModelName = facts.algorithm[0], "edge device"
     report.DeviceSerialNumber, report.StationName = facts.device_id, facts.device_id
-    report.SoftwareVersions = facts.algorithm[2][:64]
+    report.SoftwareVersions = facts.algorithm[1][:64]
     report.DateOfLastCalibration, report.TimeOfLastCalibration = when_date, when_time
     report.OOIType, report.ScanType, report.AcquisitionStatus = "BAGGAGE", "OPERATIONAL", "SUCCESSFUL"
     report.TDRType, report.AbortFlag, report.AdditionalScreeningPerformed = "MACHINE", "SUCCESS", "NO"
@@ -91,7 +99,8 @@ def threat_report(records: Sequence[dict[str, Any]], facts: ReportFacts) -> Data
     report.NumberOfTotalObjects = report.NumberOfAlarmObjects = len(records)
     report.TotalProcessingTime = float(facts.processing_ms)
     report.add_new("ImageScaleRepresentation", "FD", 1.0)
-    report.ThreatSequence = DicomSequence([_threat(number, record) for number, record in enumerate(records, start=1)])
+    report.ReferencedStudySequence = DicomSequence([_scan_reference(facts)])
+    report.ThreatSequence = DicomSequence([_threat(number, record, facts) for number, record in enumerate(records, start=1)])
     return report
 
 
@@ -128,7 +137,17 @@ def read_report(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _threat(number: int, record: dict[str, Any]) -> Dataset:
+def _scan_reference(facts: ReportFacts) -> Dataset:
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = UID(facts.sop_class_uid or _XRAY_SOP_CLASS)
+    reference.ReferencedSOPInstanceUID = UID(facts.sop_instance_uid) if facts.sop_instance_uid else _uid(f"scan/{facts.scan_id}")
+    return reference
+
+
+def _threat(number: int, record: dict[str, Any], facts: ReportFacts) -> Dataset:
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence as DicomSequence
 
@@ -141,6 +160,7 @@ def _threat(number: int, record: dict[str, Any]) -> Dataset:
     bits = np.packbits(np.ones(columns * rows, dtype=np.uint8), bitorder="little").tobytes()
     region.ThreatROIBitmap = bits + b"\0" * (len(bits) % 2)
     place = Dataset()
+    place.ReferencedInstanceSequence = DicomSequence([_scan_reference(facts)])
     place.ThreatROIVoxelSequence = DicomSequence([region])
     place.BoundingPolygon = [
         c for px, py in ((x, y), (x + width, y), (x + width, y + height), (x, y + height)) for c in (float(px), float(py), 0.0)
@@ -153,6 +173,10 @@ def _threat(number: int, record: dict[str, Any]) -> Dataset:
     threat.PotentialThreatObjectID = number
     threat.PTORepresentationSequence = DicomSequence([place])
     threat.ATDAssessmentSequence = DicomSequence([assessment])
+    started_at = facts.decided_at - timedelta(milliseconds=facts.processing_ms)
+    for tag, moment in ((_START_OF_PROCESSING, started_at), (_END_OF_PROCESSING, facts.decided_at)):
+        threat.add_new(tag, "DT", moment.strftime("%Y%m%d%H%M%S.%f"))
+    threat.add_new(_PROCESSING_TIME_MS, "FL", float(facts.processing_ms))
     return threat
 
 
