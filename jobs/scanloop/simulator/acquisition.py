@@ -75,7 +75,9 @@ class Acquisition:
 
     def uid(self, kind: str) -> str:
         """A deterministic UID of this acquisition: of its `study` (the bag), its `series` (the view) or its `instance` (the file)."""
-        scope = (self.machine.site, self.issuer, self.bag_number) if kind == "study" else (self.machine.serial, self.bag_number, self.view_name)
+        scope = (
+            (self.machine.site, self.issuer, self.bag_number) if kind == "study" else (self.machine.serial, self.bag_number, self.view_name)
+        )
         digest = hashlib.sha256("/".join((kind, *scope)).encode()).digest()
         # Source: DICOM PS3.5 B.2, a UUID (here of version 8: custom) as one decimal number under 2.25.
         number = int.from_bytes(digest[:16], "big") & ~(0xF << 76) & ~(0x3 << 62) | (0x8 << 76) | (0x2 << 62)
@@ -101,6 +103,13 @@ def acquire(seed: int, round_number: int, bag: int, sites: int) -> tuple[Acquisi
     moment = day + timedelta(seconds=_BAG_INTERVAL_S * bag)
     calibrated = day.replace(hour=4, minute=10) - timedelta(days=machine.elements_seed % 5)
     return tuple(
-        Acquisition(machine, f"{int.from_bytes(digest[:8], 'big') % 10**10:010d}", view.name, number, moment + timedelta(seconds=number - 1), calibrated)
+        Acquisition(
+            machine,
+            f"{int.from_bytes(digest[:8], 'big') % 10**10:010d}",
+            view.name,
+            number,
+            moment + timedelta(seconds=number - 1),
+            calibrated,
+        )
         for number, view in enumerate(machine.scanner.views, start=1)
     )

@@ -18,8 +18,33 @@ from scanloop.simulator.parts import Parts, move, turn
 
 EVERYDAY = {**CLOTHING, **ELECTRONICS, **BELONGINGS}
 """Harmless objects by name."""
-_TRAY_THINGS = ("laptop", "tablet", "phone", "belt", "keys", "coins", "watch", "cable", "headphones", "toiletry_bag", "shoe", "power_bank", "umbrella")
-_RARE = {"hanger": 0.4, "spanner": 0.5, "screwdriver": 0.5, "cutlery": 0.5, "mug": 0.6, "camera": 0.6, "thermos": 0.7, "shoe_pair": 0.7, "tablet": 0.7, "hair_dryer": 0.8}
+_TRAY_THINGS = (
+    "laptop",
+    "tablet",
+    "phone",
+    "belt",
+    "keys",
+    "coins",
+    "watch",
+    "cable",
+    "headphones",
+    "toiletry_bag",
+    "shoe",
+    "power_bank",
+    "umbrella",
+)
+_RARE = {
+    "hanger": 0.4,
+    "spanner": 0.5,
+    "screwdriver": 0.5,
+    "cutlery": 0.5,
+    "mug": 0.6,
+    "camera": 0.6,
+    "thermos": 0.7,
+    "shoe_pair": 0.7,
+    "tablet": 0.7,
+    "hair_dryer": 0.8,
+}
 _FREQUENCY = {"handgun": 3.0, "knife": 3.0, "grenade": 2.5, "scissors": 1.2, "hammer": 1.2, "pipe_bomb": 1.2}
 """How often a category comes up, relative to the others in the pool: uneven, as everywhere."""
 _SECOND_THREAT = 0.2
@@ -73,11 +98,11 @@ def simulate_bag(seed: np.random.SeedSequence | int, threats: Sequence[str] = tu
     kind = str(rng.choice(list(CONTAINERS), p=(0.28, 0.24, 0.22, 0.16, 0.10)))
     container = CONTAINERS[kind](rng)
     packer = Packer(container.inside_cm)
-    things = []
+    things: list[Thing] = []
     if pool and rng.random() >= clean_fraction:
         weights = np.array([_FREQUENCY[category] for category in pool])
-        for _ in range(2 if rng.random() < _SECOND_THREAT else 1):
-            things.append(_threat(rng, str(rng.choice(pool, p=weights / weights.sum())), packer))
+        count = 2 if rng.random() < _SECOND_THREAT else 1
+        things += [_threat(rng, str(rng.choice(pool, p=weights / weights.sum())), packer) for _ in range(count)]
     things += _contents(rng, kind, packer)
     if kind != "tray":
         things += [Thing("clothes", parts) for parts in layers(rng, container.inside_cm)]

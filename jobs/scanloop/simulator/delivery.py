@@ -47,7 +47,9 @@ class DeliveryOrder:
 
     def __post_init__(self) -> None:
         if self.sites < 1 or self.bags < 1 or self.seed < 0 or self.round_number < 0:
-            raise WrongArguments(f"Expected at least one site and one bag, found {self.sites} and {self.bags}; seed and round must not be negative.")
+            raise WrongArguments(
+                f"Expected at least one site and one bag, found {self.sites} and {self.bags}; seed and round must not be negative."
+            )
         if not 0 <= self.clean_fraction <= 1:
             raise WrongArguments(f"Expected a clean fraction from 0 to 1, found {self.clean_fraction}.")
         check_categories(self.threats)

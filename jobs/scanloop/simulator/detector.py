@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanloop.simulator.bags import Bag
-from scanloop.simulator.geometry import ViewGeometry
 from scanloop.simulator.projection import VISIBLE_ATTENUATION, attenuation, box_of
 from scanloop.simulator.scanners import ScannerModel
 
@@ -41,7 +40,9 @@ class SimulatedScan:
     """Ground truth."""
 
 
-def simulate_scan(bag: Bag, scanner: ScannerModel, view_number: int, seed: np.random.SeedSequence | int, elements_seed: int = 0) -> SimulatedScan:
+def simulate_scan(
+    bag: Bag, scanner: ScannerModel, view_number: int, seed: np.random.SeedSequence | int, elements_seed: int = 0
+) -> SimulatedScan:
     """Scan one view (0 top, 1 side) of a bag. `elements_seed` fixes which detector elements of this very machine are weak or dead."""
     view = scanner.views[view_number]
     harmless = attenuation((part for thing in bag.things if thing.category is None for part in thing.parts), view, scanner.energies_kev)
@@ -64,16 +65,16 @@ def true_box(category: str, of_threat: np.ndarray, total: np.ndarray) -> TrueBox
 def detect(attenuations: np.ndarray, scanner: ScannerModel, rng: np.random.Generator, elements: np.random.Generator) -> np.ndarray:
     """Pixels (E, H, W) uint16 from attenuations (E, H, W).
 
-    In this order: transmission exp(-A) (Beer-Lambert), scatter, the point spread of source and detector, Poisson noise of the photons (normal, as they
-    are many), tube fluctuation a line, electronic noise, the errors of single elements, then gain, rounding and saturation.
+    In this order: transmission exp(-A) (Beer-Lambert), scatter, the point spread of source and detector, noise of the photons (Poisson, drawn as
+    normal, as they are many) and of the electronics, tube fluctuation from line to line, the errors of single elements, gain, rounding, saturation.
     """
     from scipy.ndimage import gaussian_filter
 
     weak, dead = _elements(scanner, attenuations.shape[1], elements)
     delivered = np.empty(attenuations.shape, np.uint16)
-    fluctuation = rng.normal(1.0, scanner.banding, attenuations.shape[2]).astype(np.float32)
+    fluctuation = np.asarray(rng.normal(1.0, scanner.banding, attenuations.shape[2]), np.float32)
     for plane, (a, photons, air) in enumerate(zip(attenuations, scanner.photons, scanner.air_level, strict=True)):
-        signal = np.exp(-a)
+        signal: np.ndarray = np.exp(-a)
         signal += np.float32(scanner.scatter)
         signal = gaussian_filter(signal, scanner.blur_px, mode="nearest")
         noise = rng.standard_normal(signal.shape, np.float32)
@@ -83,7 +84,7 @@ def detect(attenuations: np.ndarray, scanner: ScannerModel, rng: np.random.Gener
         noise *= np.where(weak, np.float32(3.5), np.float32(1.0))[:, None]
         signal += noise
         signal *= fluctuation
-        signal *= (1 + weak * elements.normal(0, 0.012, len(weak))).astype(np.float32)[:, None]
+        signal *= np.asarray(1 + weak * elements.normal(0, 0.012, len(weak)), np.float32)[:, None]
         signal[dead] = 0.0
         delivered[plane] = np.clip(np.rint(signal * np.float32(air * scanner.full_scale)), 0, scanner.full_scale).astype(np.uint16)
     return delivered
@@ -95,8 +96,3 @@ def _elements(scanner: ScannerModel, count: int, rng: np.random.Generator) -> tu
     weak = rng.random(count) < weak_share
     dead = np.flatnonzero(rng.random(count) < dead_share)
     return weak, dead[np.diff(dead, prepend=-2) > 1]
-
-
-def picture_size(view: ViewGeometry) -> tuple[int, int]:
-    """Height and width, pixels."""
-    return view.rows_px, view.columns_px

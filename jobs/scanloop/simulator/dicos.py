@@ -1,12 +1,12 @@
-"""DICOS digital X-ray files, as two of the simulated scanners write them.
+r"""DICOS digital X-ray files, as two of the simulated scanners write them.
 
 One file is one view. The DICOS X-ray object holds a single image, and independent readers refuse several frames in it, so the energies of a view are
 bands of one image, stacked from top to bottom. ImageType (0008,0008) says so with standard values:
 
-    ORIGINAL \\ MULTI ENERGY \\ PROJECTION \\ HIGH ENERGY \\ LOW ENERGY
+    ORIGINAL \ MULTI ENERGY \ PROJECTION \ HIGH ENERGY \ LOW ENERGY
 
-value 2 tells that there are several energies, values 4 and on name the bands in order; Rows (0028,0010) is bands x height. A view of one energy is the
-common single image, ORIGINAL \\ HIGH ENERGY or ORIGINAL \\ LOW ENERGY.
+value 2 tells that there are several energies, values 4 and on name the bands in order; Rows (0028,0010) is bands x height. A view of one energy is
+the common single image, ORIGINAL \ HIGH ENERGY or ORIGINAL \ LOW ENERGY.
 
 Pixels are counts proportional to intensity (PixelIntensityRelationship LIN, sign +1): bright is air. Nothing in a file depends on the clock.
 
@@ -18,11 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from scanloop.simulator.acquisition import Acquisition
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.501.2.1"
 FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.501.2.2"
@@ -38,7 +41,12 @@ _IMPLEMENTATION_UID = "2.25.217134906712480021968417325580916301254"
 
 
 def write_dicos(
-    planes: Mapping[str, np.ndarray], acquisition: Acquisition, *, bits: int = 16, syntax: Syntax = "explicit", sop_class: str = FOR_PROCESSING
+    planes: Mapping[str, np.ndarray],
+    acquisition: Acquisition,
+    *,
+    bits: int = 16,
+    syntax: Syntax = "explicit",
+    sop_class: str = FOR_PROCESSING,
 ) -> bytes:
     """One view as a DICOS file. `planes`: (H, W) uint16 each, of `bits` significant bits, written in the order given.
 
@@ -71,7 +79,7 @@ def write_dicos(
     return target.getvalue()
 
 
-def _describe_acquisition(dataset, acquisition: Acquisition) -> None:  # noqa: ANN001 - pydicom is imported where it is used
+def _describe_acquisition(dataset: Dataset, acquisition: Acquisition) -> None:
     """Modules of the standard: object of inspection, study, series, equipment, X-ray generation."""
     machine, scanner = acquisition.machine, acquisition.machine.scanner
     day, time = f"{acquisition.acquired_at:%Y%m%d}", f"{acquisition.acquired_at:%H%M%S.%f}"
@@ -84,7 +92,10 @@ def _describe_acquisition(dataset, acquisition: Acquisition) -> None:  # noqa: A
     dataset.Modality = "DX"
     dataset.Manufacturer, dataset.ManufacturerModelName = scanner.manufacturer, scanner.model
     dataset.DeviceSerialNumber, dataset.SoftwareVersions = machine.serial, scanner.software
-    dataset.DateOfLastCalibration, dataset.TimeOfLastCalibration = f"{acquisition.calibrated_at:%Y%m%d}", f"{acquisition.calibrated_at:%H%M%S}"
+    dataset.DateOfLastCalibration, dataset.TimeOfLastCalibration = (
+        f"{acquisition.calibrated_at:%Y%m%d}",
+        f"{acquisition.calibrated_at:%H%M%S}",
+    )
     dataset.InstitutionName, dataset.InstitutionAddress, dataset.InstitutionalDepartmentName = machine.site, "", ""
     dataset.StationName = machine.serial
     dataset.SeriesDescription = acquisition.view_name
@@ -103,7 +114,7 @@ def _describe_acquisition(dataset, acquisition: Acquisition) -> None:  # noqa: A
     dataset.add_new(_EFFECTIVE_ENERGY, "FL", float(scanner.energies_kev[0]))
 
 
-def _describe_pixels(dataset, image: np.ndarray, bits: int) -> None:  # noqa: ANN001
+def _describe_pixels(dataset: Dataset, image: np.ndarray, bits: int) -> None:
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = image.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, bits, bits - 1, 0
@@ -114,7 +125,7 @@ def _describe_pixels(dataset, image: np.ndarray, bits: int) -> None:  # noqa: AN
     dataset.PresentationLUTShape = "IDENTITY"
 
 
-def _put_pixels(dataset, image: np.ndarray, bits: int, syntax: Syntax) -> None:  # noqa: ANN001
+def _put_pixels(dataset: Dataset, image: np.ndarray, bits: int, syntax: Syntax) -> None:
     """PixelData, native or as one encapsulated fragment."""
     if syntax == "explicit":
         dataset.PixelData = np.ascontiguousarray(image, "<u2").tobytes()

@@ -1,7 +1,7 @@
 """The two views of a line scanner: where the source is, where each pixel looks.
 
-World frame, cm: x along the belt, y across it, z up; the origin is the middle of the tunnel, where the bag's middle passes. A view has its source in the
-plane x = 0, so belt travel makes columns (parallel) and the detector line makes rows (a fan, magnified away from the source).
+World frame, cm: x along the belt, y across it, z up; the origin is the middle of the tunnel, where the bag's middle passes. A view has its source
+in the plane x = 0, so belt travel makes columns (parallel) and the detector line makes rows (a fan, magnified away from the source).
 """
 
 from __future__ import annotations

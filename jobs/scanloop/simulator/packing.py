@@ -20,7 +20,7 @@ class Packer:
     taken: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Boxes (lowest, highest corner) of what lies there already."""
 
-    def place(self, rng: np.random.Generator, parts: Parts, *, tilt_deg: float, max_overlap: float = 1.0) -> Parts | None:
+    def place(self, rng: np.random.Generator, parts: Parts, *, tilt_deg: float, max_overlap: float = np.inf) -> Parts | None:
         """The object turned by any angle about z and tilted by about `tilt_deg`, at the best of several places.
 
         None if it does not fit in any orientation tried, or if more than `max_overlap` of its box would be taken already.
@@ -50,5 +50,8 @@ class Packer:
 
     def _overlap(self, lowest: np.ndarray, highest: np.ndarray) -> float:
         """Share of a box that other boxes take, counted once for each."""
-        shared = sum(float(np.prod(np.maximum(np.minimum(highest, other_high) - np.maximum(lowest, other_low), 0))) for other_low, other_high in self.taken)
+        shared = sum(
+            float(np.prod(np.maximum(np.minimum(highest, other_high) - np.maximum(lowest, other_low), 0)))
+            for other_low, other_high in self.taken
+        )
         return shared / max(float(np.prod(highest - lowest)), 1e-6)

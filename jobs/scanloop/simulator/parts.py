@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -77,7 +78,9 @@ def move(parts: Iterable[Part], offset: Vector = (0, 0, 0), rotation: np.ndarray
     return tuple(replace(part, rotation=rotation @ part.rotation, centre=rotation @ part.centre + shift) for part in parts)
 
 
-def box(size: Vector, material: str, centre: Vector = (0, 0, 0), *, bevel: float = 0.0, fill: float = 1.0, waves: Waves | None = None) -> Part:
+def box(
+    size: Vector, material: str, centre: Vector = (0, 0, 0), *, bevel: float = 0.0, fill: float = 1.0, waves: Waves | None = None
+) -> Part:
     """A box of full `size`, its edges cut back by `bevel` cm."""
     half = np.asarray(size, float) / 2
     normals, halves = [*_EYE], [*half]
@@ -112,11 +115,20 @@ def ball(radii: float | Vector, material: str, centre: Vector = (0, 0, 0), *, fi
 
 
 def rod(
-    radii: float | Vector, length: float, material: str, centre: Vector = (0, 0, 0), axis: str | Vector = "z", *, fill: float = 1.0, waves: Waves | None = None
+    radii: float | Vector,
+    length: float,
+    material: str,
+    centre: Vector = (0, 0, 0),
+    axis: str | Vector = "z",
+    *,
+    fill: float = 1.0,
+    waves: Waves | None = None,
 ) -> Part:
     """A cylinder of one or two radii along an axis."""
     rotation = align_z(_EYE[_AXES[axis]] if isinstance(axis, str) else axis)
-    return Part(Cylinder(np.broadcast_to(np.asarray(radii, float), 2), length / 2), material, rotation, np.asarray(centre, float), fill, waves)
+    return Part(
+        Cylinder(np.broadcast_to(np.asarray(radii, float), 2), length / 2), material, rotation, np.asarray(centre, float), fill, waves
+    )
 
 
 def tube(radius: float, wall: float, length: float, material: str, centre: Vector = (0, 0, 0), axis: str | Vector = "z") -> Parts:
@@ -125,7 +137,13 @@ def tube(radius: float, wall: float, length: float, material: str, centre: Vecto
 
 
 def plate(
-    outline: Sequence[Vector] | np.ndarray, thickness: float, material: str, centre: Vector = (0, 0, 0), *, holes: Sequence[np.ndarray] = (), fill: float = 1.0
+    outline: Sequence[Vector] | np.ndarray,
+    thickness: float,
+    material: str,
+    centre: Vector = (0, 0, 0),
+    *,
+    holes: Sequence[np.ndarray] = (),
+    fill: float = 1.0,
 ) -> Part:
     """A polygon in the xy plane extruded along z."""
     middle = np.asarray(outline, float)
@@ -140,9 +158,7 @@ def wire(points: Sequence[Vector] | np.ndarray, radius: float, material: str, *,
     drawn = max(radius, min_radius)
     fill = (radius / drawn) ** 2
     path = np.asarray(points, float)
-    return tuple(
-        rod(drawn, float(np.linalg.norm(b - a)) + 0.4 * drawn, material, (a + b) / 2, b - a, fill=fill) for a, b in zip(path[:-1], path[1:], strict=True)
-    )
+    return tuple(rod(drawn, float(np.linalg.norm(b - a)) + 0.4 * drawn, material, (a + b) / 2, b - a, fill=fill) for a, b in pairwise(path))
 
 
 def circle(radius: float, count: int, centre: Vector = (0, 0), squash: float = 1.0) -> np.ndarray:

@@ -184,7 +184,9 @@ def _signed_length(ring: np.ndarray, origins: np.ndarray, directions: np.ndarray
     turn = turn - np.roll(turn, -1, axis=0)
     across = edges[:, None, 1] * d[None, :, 0] - edges[:, None, 0] * d[None, :, 1]
     across = np.where(np.abs(across) < 1e-7, 1e-7, across)
-    start = (vertices[:, 0] * edges[:, 1] - vertices[:, 1] * edges[:, 0])[:, None] - (edges[:, None, 1] * o[None, :, 0] - edges[:, None, 0] * o[None, :, 1])
+    start = (vertices[:, 0] * edges[:, 1] - vertices[:, 1] * edges[:, 0])[:, None] - (
+        edges[:, None, 1] * o[None, :, 0] - edges[:, None, 0] * o[None, :, 1]
+    )
     total = np.zeros(low.shape, np.float32)
     for k in range(len(vertices)):
         if turn[k].any():

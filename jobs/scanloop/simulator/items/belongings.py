@@ -14,11 +14,17 @@ def bottle(rng: np.random.Generator) -> Parts:
     radius, length = rng.uniform(2.8, 3.8), rng.uniform(14, 21)
     level = rng.uniform(0.45, 0.97)
     liquid = str(rng.choice(["water", "gel", "oil"], p=[0.7, 0.2, 0.1]))
-    parts = [*tube(radius, 0.06, length, "polyethylene", axis="x"), ball((2.6, radius, radius), "polyethylene", (length / 2, 0, 0), fill=0.06)]
+    parts = [
+        *tube(radius, 0.06, length, "polyethylene", axis="x"),
+        ball((2.6, radius, radius), "polyethylene", (length / 2, 0, 0), fill=0.06),
+    ]
     parts.append(rod(radius - 0.06, level * length, liquid, (-(1 - level) * length / 2, 0, 0), "x"))
     if level > 0.85:
         parts.append(ball((2.4, radius - 0.1, radius - 0.1), liquid, (length / 2, 0, 0), fill=0.5))
-    parts += [*tube(1.3, 0.15, 3.6, "polyethylene", (length / 2 + 2.8, 0, 0), "x"), rod(1.5, 1.6, "polyethylene", (length / 2 + 4.0, 0, 0), "x", fill=0.6)]
+    parts += [
+        *tube(1.3, 0.15, 3.6, "polyethylene", (length / 2 + 2.8, 0, 0), "x"),
+        rod(1.5, 1.6, "polyethylene", (length / 2 + 4.0, 0, 0), "x", fill=0.6),
+    ]
     return centred(parts)
 
 
@@ -37,7 +43,10 @@ def thermos(rng: np.random.Generator) -> Parts:
     radius, length = rng.uniform(3.0, 3.7), rng.uniform(17, 23)
     parts = [*tube(radius, 0.06, length, "steel", axis="x"), *tube(radius - 0.55, 0.06, length - 1.4, "steel", (0.3, 0, 0), "x")]
     parts += [rod(radius, 0.07, "steel", (-length / 2, 0, 0), "x"), rod(radius - 0.55, 0.07, "steel", (-length / 2 + 1.0, 0, 0), "x")]
-    parts += [rod(radius - 0.5, 2.8, "abs", (length / 2 + 0.6, 0, 0), "x", fill=0.55), *tube(radius - 0.3, 0.06, 3.2, "steel", (length / 2 + 1.0, 0, 0), "x")]
+    parts += [
+        rod(radius - 0.5, 2.8, "abs", (length / 2 + 0.6, 0, 0), "x", fill=0.55),
+        *tube(radius - 0.3, 0.06, 3.2, "steel", (length / 2 + 1.0, 0, 0), "x"),
+    ]
     if rng.random() < 0.5:
         parts.append(rod(radius - 0.65, 0.8 * length, "water", (-0.06 * length, 0, 0), "x"))
     return centred(parts)
@@ -49,10 +58,19 @@ def aerosol(rng: np.random.Generator) -> Parts:
     material, wall = ("steel", 0.025) if rng.random() < 0.5 else ("aluminium", 0.06)
     parts = [*tube(radius, wall, length, material, axis="x")]
     for end, bulge in ((length / 2, 1.2), (-length / 2, -0.9)):
-        parts += [ball((abs(bulge), radius, radius), material, (end, 0, 0), fill=0.12), rod(radius, 0.1, material, (end, 0, 0), "x", fill=0.6)]
+        parts += [
+            ball((abs(bulge), radius, radius), material, (end, 0, 0), fill=0.12),
+            rod(radius, 0.1, material, (end, 0, 0), "x", fill=0.6),
+        ]
     level = rng.uniform(0.3, 0.8)
-    parts += [rod(radius - wall, level * length, "gel", (-(1 - level) * length / 2, 0, 0), "x", fill=0.85), rod(0.15, length, "polyethylene", axis="x")]
-    parts += [rod(0.9, 0.8, "steel", (length / 2 + 1.3, 0, 0), "x", fill=0.3), rod(radius * 0.9, 2.6, "polyethylene", (length / 2 + 2.2, 0, 0), "x", fill=0.3)]
+    parts += [
+        rod(radius - wall, level * length, "gel", (-(1 - level) * length / 2, 0, 0), "x", fill=0.85),
+        rod(0.15, length, "polyethylene", axis="x"),
+    ]
+    parts += [
+        rod(0.9, 0.8, "steel", (length / 2 + 1.3, 0, 0), "x", fill=0.3),
+        rod(radius * 0.9, 2.6, "polyethylene", (length / 2 + 2.2, 0, 0), "x", fill=0.3),
+    ]
     return centred(parts)
 
 
@@ -77,7 +95,12 @@ def notebook(rng: np.random.Generator) -> Parts:
     width, height = rng.uniform(20, 26), rng.uniform(14, 18)
     parts = [box((width, height, 1.1), "paper", fill=0.9)]
     for x in np.arange(-width / 2 + 1, width / 2 - 1, 1.25):
-        parts += wire([(x + 0.3 * a / 6.3, -height / 2 + 0.75 * np.cos(a), 0.75 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 6)], 0.06, "steel", min_radius=0.1)
+        parts += wire(
+            [(x + 0.3 * a / 6.3, -height / 2 + 0.75 * np.cos(a), 0.75 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 6)],
+            0.06,
+            "steel",
+            min_radius=0.1,
+        )
     return centred(parts)
 
 
@@ -85,7 +108,11 @@ def magazines(rng: np.random.Generator) -> Parts:
     """A stack of papers, not quite aligned."""
     parts: list[Part] = []
     for k in range(int(rng.integers(2, 5))):
-        parts += move([box((28, 20, rng.uniform(0.3, 0.7)), "paper", fill=1.2)], (rng.normal(0, 0.6), rng.normal(0, 0.6), 0.8 * k), turn("z", rng.normal(0, 3)))
+        parts += move(
+            [box((28, 20, rng.uniform(0.3, 0.7)), "paper", fill=1.2)],
+            (rng.normal(0, 0.6), rng.normal(0, 0.6), 0.8 * k),
+            turn("z", rng.normal(0, 3)),
+        )
     return centred(parts)
 
 
@@ -101,7 +128,11 @@ def keys(rng: np.random.Generator) -> Parts:
         parts += move(one, (1.1, 0, rng.normal(0, 0.3)), turn("y", rng.normal(0, 14)))
         parts = list(move(parts, rotation=turn("z", rng.uniform(35, 80))))
     if rng.random() < 0.5:
-        parts += [rounded((4.0, 2.4, 1.0), 0.7, "abs", (-3.4, 0, 0)), box((2.6, 1.6, 0.15), "pcb", (-3.4, 0, 0)), rod(0.9, 0.3, "steel", (-3.0, 0, 0.2), fill=0.6)]
+        parts += [
+            rounded((4.0, 2.4, 1.0), 0.7, "abs", (-3.4, 0, 0)),
+            box((2.6, 1.6, 0.15), "pcb", (-3.4, 0, 0)),
+            rod(0.9, 0.3, "steel", (-3.0, 0, 0.2), fill=0.6),
+        ]
     return centred(parts)
 
 
@@ -117,7 +148,11 @@ def coins(rng: np.random.Generator) -> Parts:
 def umbrella(rng: np.random.Generator) -> Parts:
     """A folded pocket umbrella: shaft, ribs, cloth, handle. x along it."""
     length, turned = rng.uniform(19, 25), rng.uniform(0, 2)
-    parts = [*tube(0.5, 0.08, length, "steel", axis="x"), rod((2.1, 2.3), length * 0.86, "textile", axis="x", fill=1.1), rod(1.5, 4.2, "abs", (-length / 2 - 1.6, 0, 0), "x")]
+    parts = [
+        *tube(0.5, 0.08, length, "steel", axis="x"),
+        rod((2.1, 2.3), length * 0.86, "textile", axis="x", fill=1.1),
+        rod(1.5, 4.2, "abs", (-length / 2 - 1.6, 0, 0), "x"),
+    ]
     for k in range(8):
         angle = turned + k * np.pi / 4
         for r in (1.1, 1.6):
@@ -130,13 +165,30 @@ def umbrella(rng: np.random.Generator) -> Parts:
 def toiletry_bag(rng: np.random.Generator) -> Parts:
     """A pouch of tubes, a razor, a toothbrush, a cream tin and nail clippers."""
     parts: list[Part] = [rounded((22, 13, 7), 2.5, "webbing", bevel=1.2), rounded((21.6, 12.6, 6.6), 2.4, "webbing", bevel=1.1, fill=-1.0)]
-    parts += move((*tube(1.7, 0.05, 12.5, "polyethylene", axis="x"), rod(1.65, 12.0, "gel", axis="x"), rod(1.1, 1.8, "abs", (7.2, 0, 0), "x")), (-1.5, -3.6, 0), turn("z", rng.normal(0, 8)))
+    parts += move(
+        (*tube(1.7, 0.05, 12.5, "polyethylene", axis="x"), rod(1.65, 12.0, "gel", axis="x"), rod(1.1, 1.8, "abs", (7.2, 0, 0), "x")),
+        (-1.5, -3.6, 0),
+        turn("z", rng.normal(0, 8)),
+    )
     razor = (rod(0.55, 9.5, "abs", axis="x"), box((1.2, 4.2, 0.8), "abs", (5.2, 0, 0)), box((0.7, 3.8, 0.12), "steel", (5.3, 0, 0.3)))
     parts += move(razor, (1.0, 0.4, 1.0), turn("z", rng.normal(0, 20)))
-    parts += move((rod(0.45, 16.5, "abs", axis="x"), box((2.6, 0.9, 1.2), "polyethylene", (8.0, 0, 0.6), fill=0.5)), (0, 3.2, -0.6), turn("z", rng.normal(0, 10)))
-    tin = (rod(2.6, 1.6, "gel"), *tube(2.65, 0.03, 1.7, "aluminium"), rod(2.65, 0.04, "aluminium", (0, 0, 0.85)), rod(2.65, 0.04, "aluminium", (0, 0, -0.85)))
+    parts += move(
+        (rod(0.45, 16.5, "abs", axis="x"), box((2.6, 0.9, 1.2), "polyethylene", (8.0, 0, 0.6), fill=0.5)),
+        (0, 3.2, -0.6),
+        turn("z", rng.normal(0, 10)),
+    )
+    tin = (
+        rod(2.6, 1.6, "gel"),
+        *tube(2.65, 0.03, 1.7, "aluminium"),
+        rod(2.65, 0.04, "aluminium", (0, 0, 0.85)),
+        rod(2.65, 0.04, "aluminium", (0, 0, -0.85)),
+    )
     parts += move(tin, (rng.uniform(-6, 6), 2.6, -1.6))
-    clipper = (box((5.4, 1.1, 0.2), "steel", (0, 0, 0.2)), box((5.4, 1.1, 0.2), "steel", (0, 0, -0.35)), box((4.6, 0.9, 0.16), "steel", (0.4, 0, 0.75)))
+    clipper = (
+        box((5.4, 1.1, 0.2), "steel", (0, 0, 0.2)),
+        box((5.4, 1.1, 0.2), "steel", (0, 0, -0.35)),
+        box((4.6, 0.9, 0.16), "steel", (0.4, 0, 0.75)),
+    )
     parts += move(clipper, (rng.uniform(-5, 6), -0.6, -1.2), turn("z", rng.uniform(0, 180)))
     return centred(parts)
 
@@ -164,7 +216,9 @@ def mug(rng: np.random.Generator) -> Parts:
 def spanner(rng: np.random.Generator) -> Parts:
     """An open-ended spanner: a tool that is allowed, and long and steel."""
     length = rng.uniform(13, 19)
-    jaw = np.array([(-1.2, -1.7), (1.2, -1.9), (2.6, -1.5), (2.4, -0.75), (0.9, -0.7), (0.9, 0.7), (2.4, 0.75), (2.6, 1.5), (1.2, 1.9), (-1.2, 1.7)])
+    jaw = np.array(
+        [(-1.2, -1.7), (1.2, -1.9), (2.6, -1.5), (2.4, -0.75), (0.9, -0.7), (0.9, 0.7), (2.4, 0.75), (2.6, 1.5), (1.2, 1.9), (-1.2, 1.7)]
+    )
     parts = [plate([(-length / 2, -0.65), (length / 2, -0.8), (length / 2, 0.8), (-length / 2, 0.65)], 0.5, "steel")]
     parts += move([plate(jaw, 0.65, "steel")], (length / 2 + 0.4, 0, 0), turn("z", 15))
     return centred([*parts, plate(circle(1.5, 12, (-length / 2 - 0.6, 0)), 0.65, "steel", holes=[circle(0.85, 6, (-length / 2 - 0.6, 0))])])
@@ -173,7 +227,13 @@ def spanner(rng: np.random.Generator) -> Parts:
 def screwdriver(rng: np.random.Generator) -> Parts:
     """A screwdriver: a rod and a fat handle."""
     length = rng.uniform(7, 12)
-    return centred([rod(0.32, length + 5, "steel", (length / 2 - 2.5, 0, 0), "x"), rod(1.5, 9.5, "abs", (-4.75, 0, 0), "x", fill=0.95), rod(1.1, 1.2, "abs", (-0.2, 0, 0), "x")])
+    return centred(
+        [
+            rod(0.32, length + 5, "steel", (length / 2 - 2.5, 0, 0), "x"),
+            rod(1.5, 9.5, "abs", (-4.75, 0, 0), "x", fill=0.95),
+            rod(1.1, 1.2, "abs", (-0.2, 0, 0), "x"),
+        ]
+    )
 
 
 def cutlery(rng: np.random.Generator) -> Parts:
@@ -191,7 +251,11 @@ def pens(rng: np.random.Generator) -> Parts:
     parts: list[Part] = [rounded((20, 7, 3.4), 1.2, "webbing", fill=0.7), rounded((19.7, 6.7, 3.1), 1.1, "webbing", fill=-0.7)]
     for k in range(int(rng.integers(3, 7))):
         is_metal = rng.random() < 0.3
-        pen = (rod(0.45, 13.5, "aluminium" if is_metal else "abs", axis="x", fill=0.6), rod(0.12, 11.0, "brass", axis="x", fill=0.5), rod(0.28, 2.4, "steel", (4.8, 0, 0), "x", fill=0.4))
+        pen = (
+            rod(0.45, 13.5, "aluminium" if is_metal else "abs", axis="x", fill=0.6),
+            rod(0.12, 11.0, "brass", axis="x", fill=0.5),
+            rod(0.28, 2.4, "steel", (4.8, 0, 0), "x", fill=0.4),
+        )
         parts += move(pen, (rng.normal(0, 1.5), -2.4 + 0.95 * k, rng.normal(0, 0.5)), turn("z", rng.normal(0, 5)))
     return centred(parts)
 

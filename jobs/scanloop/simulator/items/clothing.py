@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,13 +55,15 @@ def _buttons(rng: np.random.Generator, size: np.ndarray) -> list[Part]:
     """A row of buttons: plastic, or brass on denim."""
     material, fill = ("brass", 0.6) if rng.random() < 0.3 else ("abs", 1.0)
     count, y = int(rng.integers(3, 6)), rng.uniform(-0.3, 0.3) * size[1]
-    return [rod(0.55, 0.25, material, (x, y + rng.normal(0, 0.3), 0.25 * size[2]), fill=fill) for x in np.linspace(-0.38, 0.38, count) * size[0]]
+    return [
+        rod(0.55, 0.25, material, (x, y + rng.normal(0, 0.3), 0.25 * size[2]), fill=fill) for x in np.linspace(-0.38, 0.38, count) * size[0]
+    ]
 
 
 def zip_line(points: np.ndarray, width: float, material: str = "zinc", fill: float = 0.16) -> Parts:
     """A zip along a path (n, 3): a thin strip whose density alternates like its teeth, on a tape."""
     parts: list[Part] = []
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    for a, b in pairwise(points):
         along = b - a
         length = float(np.linalg.norm(along))
         x = along / length
@@ -78,8 +81,9 @@ def shoe(rng: np.random.Generator) -> Parts:
     length = rng.uniform(24, 29)
     width = 0.36 * length
     angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    x = 0.5 * length * np.cos(angle)
-    y = width * 0.5 * np.sin(angle) * (0.82 + 0.24 * np.cos(angle) - 0.22 * np.cos(2 * angle))
+    blunt_x, blunt_y = (np.sign(wave) * np.abs(wave) ** 0.72 for wave in (np.cos(angle), np.sin(angle)))
+    x = 0.5 * length * blunt_x
+    y = width * 0.5 * blunt_y * (0.82 + 0.24 * np.cos(angle) - 0.22 * np.cos(2 * angle))
     sole = np.stack([x, y + 0.05 * width * np.cos(angle)], axis=1)
     is_trainer = rng.random() < 0.55
     tread = Waves(np.array([[2 * np.pi / rng.uniform(0.9, 1.8), 0, 0]]), np.array([0.4]), np.zeros(1))
@@ -122,7 +126,9 @@ def belt(rng: np.random.Generator) -> Parts:
         rod(0.19, 4.6, material, (0, 0.6, 0.3), axis="x"),
     )
     parts += move(buckle, (radius + 0.4, 0.5, 0), turn("y", 90) @ turn("z", 90))
-    parts += [rod(0.16, 0.5, material, (radius * np.cos(a), 0.85 * radius * np.sin(a), 0), (np.cos(a), np.sin(a), 0)) for a in (1.0, 1.5, 2.0)]
+    parts += [
+        rod(0.16, 0.5, material, (radius * np.cos(a), 0.85 * radius * np.sin(a), 0), (np.cos(a), np.sin(a), 0)) for a in (1.0, 1.5, 2.0)
+    ]
     return centred(parts)
 
 
@@ -148,7 +154,11 @@ def glasses_case(rng: np.random.Generator) -> Parts:
     radii = size / 2
     case = (ball(radii, "aluminium", fill=0.5), ball(radii - 0.14, "aluminium", fill=-0.5), ball(radii - 0.14, "foam"))
     lenses = [plate(circle(2.4, 12, (side * 3.2, 0), 0.75), 0.22, "polycarbonate") for side in (-1, 1)]
-    rims = [part for side in (-1, 1) for part in wire([(side * 3.2 + 2.5 * np.cos(a), 1.9 * np.sin(a), 0) for a in np.linspace(0, 2 * np.pi, 11)], 0.09, "steel")]
+    rims = [
+        part
+        for side in (-1, 1)
+        for part in wire([(side * 3.2 + 2.5 * np.cos(a), 1.9 * np.sin(a), 0) for a in np.linspace(0, 2 * np.pi, 11)], 0.09, "steel")
+    ]
     arms = [part for z in (-0.5, 0.5) for part in wire([(-6.0, 1.2, z), (6.5, 0.6, z), (7.2, -0.8, z)], 0.1, "steel")]
     return centred((*case, *lenses, *rims, *arms, *wire([(-0.8, 0.3, 0), (0.0, 0.8, 0), (0.8, 0.3, 0)], 0.1, "steel")))
 

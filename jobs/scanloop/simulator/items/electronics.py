@@ -12,7 +12,7 @@ from scanloop.simulator.parts import Part, Parts, Waves, ball, box, centred, cir
 def board(rng: np.random.Generator, width: float, height: float, chips: int) -> Parts:
     """A populated circuit board in the xy plane: copper planes, chips, shields, capacitors, connectors."""
     traces = Waves(np.array([[2 * np.pi / 0.9, 1.1, 0], [0.7, 2 * np.pi / 1.3, 0]]), np.array([0.35, 0.35]), rng.uniform(0, 6, 2))
-    parts = [box((width, height, 0.16), "pcb"), box((0.94 * width, 0.94 * height, 0.016), "copper", waves=traces)]
+    parts = [box((width, height, 0.16), "pcb"), box((0.94 * width, 0.94 * height, 0.007), "copper", waves=traces)]
     for _ in range(chips):
         size = np.exp(rng.uniform(np.log(0.5), np.log(max(0.8, 0.28 * min(width, height) + 0.5)), 2))
         at = (rng.uniform(-0.45, 0.45) * (width - size[0]), rng.uniform(-0.45, 0.45) * (height - size[1]), rng.choice([-0.2, 0.2]))
@@ -47,13 +47,13 @@ def laptop(rng: np.random.Generator) -> Parts:
         rounded((width, depth, 0.12), 1.2, shell, (0, 0, -0.95)),
         box((width - 0.6, depth - 1.2, 0.12), "glass", (0, 0.2, 0.7)),
         box((width - 3.4, 0.42 * depth, 0.22), "abs", (0, -0.18 * depth, 0.1), waves=keys),
-        box((width - 3.0, 0.44 * depth, 0.035), "steel", (0, -0.18 * depth, 0.0)),
+        box((width - 3.0, 0.44 * depth, 0.012), "steel", (0, -0.18 * depth, 0.0)),
     ]
     parts += move(board(rng, 0.62 * width, 0.3 * depth, 22), (-0.1 * width, -0.28 * depth, -0.4))
     parts += move(cells(rng, int(rng.integers(3, 5)), is_round=rng.random() < 0.35), (0.02 * width, 0.26 * depth, -0.45))
     fan = np.array([0.3 * width, -0.3 * depth, -0.4])
     parts += [*tube(2.5, 0.12, 0.5, "aluminium", fan), rod(0.8, 0.5, "copper", fan, fill=0.6)]
-    parts += wire([fan + (-2.0, 1.6, 0), fan + (-5.0, 1.8, 0), fan + (-9.0, 0.6, 0)], 0.28, "copper")
+    parts += wire([np.add(fan, (-2.0, 1.6, 0)), np.add(fan, (-5.0, 1.8, 0)), np.add(fan, (-9.0, 0.6, 0))], 0.28, "copper")
     parts += [rod(0.35, 3.2, "steel", (side * 0.32 * width, -0.48 * depth, 0.2), "x") for side in (-1, 1)]
     parts += [rod(0.16, 1.4, "steel", (sx * (width / 2 - 1), sy * (depth / 2 - 1), -0.3)) for sx in (-1, 1) for sy in (-1, 1)]
     parts.append(box((9.0, 5.6, 0.1), "glass", (0, 0.3 * depth, 0.1)))
@@ -135,7 +135,11 @@ def headphones(rng: np.random.Generator) -> Parts:
 
 def camera(rng: np.random.Generator) -> Parts:
     """A camera body with its lens."""
-    parts = [box((12.6, 8.2, 4.6), "abs", bevel=0.8, fill=0.5), box((12.0, 7.6, 0.15), "aluminium", (0, 0, -1.6)), box((2.6, 6.4, 3.4), "lithium_cell", (-4.6, 0, 0))]
+    parts = [
+        box((12.6, 8.2, 4.6), "abs", bevel=0.8, fill=0.5),
+        box((12.0, 7.6, 0.15), "aluminium", (0, 0, -1.6)),
+        box((2.6, 6.4, 3.4), "lithium_cell", (-4.6, 0, 0)),
+    ]
     parts += move(board(rng, 9.5, 6.2, 12), (0.5, 0, -1.0))
     length = rng.uniform(4.5, 8.5)
     parts += tube(3.3, 0.35, length, "aluminium", (0.8, 0, 2.3 + length / 2))
@@ -147,12 +151,20 @@ def camera(rng: np.random.Generator) -> Parts:
 def hair_dryer(rng: np.random.Generator) -> Parts:
     """A hair dryer: barrel and grip, motor, heating coil. Its outline is a gun's."""
     length = rng.uniform(15, 19)
-    parts = [*tube(3.6, 0.25, length, "abs", axis="x"), rod(1.6, 3.6, "steel", (-length * 0.22, 0, 0), "x", fill=0.55), rod(1.3, 2.4, "copper", (-length * 0.22, 0, 0), "x", fill=0.4)]
+    parts = [
+        *tube(3.6, 0.25, length, "abs", axis="x"),
+        rod(1.6, 3.6, "steel", (-length * 0.22, 0, 0), "x", fill=0.55),
+        rod(1.3, 2.4, "copper", (-length * 0.22, 0, 0), "x", fill=0.4),
+    ]
     parts += [rod(2.4, 0.1, "ceramic", (length * share, 0, 0), "x") for share in (0.08, 0.2, 0.32)]
     for k in range(6):
         parts += [*tube(2.2, 0.16, 0.16, "steel", (length * (0.08 + 0.05 * k), 0, 0), "x")]
     rotation = turn("z", rng.uniform(-12, 12))
-    grip = (rounded((3.4, 11.0, 3.0), 1.2, "abs"), rounded((2.9, 10.6, 2.5), 1.0, "abs", fill=-1.0), box((1.2, 3.2, 1.2), "copper", (0, -1.5, 0), fill=0.3))
+    grip = (
+        rounded((3.4, 11.0, 3.0), 1.2, "abs"),
+        rounded((2.9, 10.6, 2.5), 1.0, "abs", fill=-1.0),
+        box((1.2, 3.2, 1.2), "copper", (0, -1.5, 0), fill=0.3),
+    )
     parts += move(grip, (-length * 0.2, 8.2, 0), rotation)
     return centred(parts)
 
@@ -161,7 +173,11 @@ def batteries(rng: np.random.Generator) -> Parts:
     """A few loose AA cells."""
     parts: list[Part] = []
     for k in range(int(rng.integers(2, 5))):
-        one = (rod(0.7, 4.9, "zinc", axis="y", fill=0.42), *tube(0.71, 0.04, 4.9, "steel", axis="y"), rod(0.25, 0.3, "steel", (0, 2.6, 0), "y"))
+        one = (
+            rod(0.7, 4.9, "zinc", axis="y", fill=0.42),
+            *tube(0.71, 0.04, 4.9, "steel", axis="y"),
+            rod(0.25, 0.3, "steel", (0, 2.6, 0), "y"),
+        )
         parts += move(one, (1.6 * k, rng.normal(0, 0.6), 0), turn("z", rng.normal(0, 10)))
     return centred(parts)
 

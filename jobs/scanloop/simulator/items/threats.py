@@ -33,8 +33,17 @@ def _pistol(rng: np.random.Generator) -> Parts:
     barrel = rod(0.65, 16.4, "steel", (0.4, -1.3, 0), "x", fill=0.45)
     bore = rod(0.46, 17.2, "steel", (0.2, -1.3, 0), "x", fill=-0.95)
     spring = rod(0.4, 8.5, "steel", (3.6, 0.1, 0), "x", fill=0.4)
-    rail = plate([(-7.6, 0), (8.2, 0), (8.2, 1.1), (1.2, 1.3), (-7.6, 1.4)], 2.2, frame_material, fill=0.55 if frame_material == "steel" else 0.9)
-    grip_outline = [(-8.3, 0.9), (-2.6, 1.2), (-2.9 - lean * 3.0, 4.2), (-3.1 - lean * 8.8, 10.0), (-8.6 - lean * 8.6, 10.2), (-8.6 - lean * 2.0, 3.2)]
+    rail = plate(
+        [(-7.6, 0), (8.2, 0), (8.2, 1.1), (1.2, 1.3), (-7.6, 1.4)], 2.2, frame_material, fill=0.55 if frame_material == "steel" else 0.9
+    )
+    grip_outline = [
+        (-8.3, 0.9),
+        (-2.6, 1.2),
+        (-2.9 - lean * 3.0, 4.2),
+        (-3.1 - lean * 8.8, 10.0),
+        (-8.6 - lean * 8.6, 10.2),
+        (-8.6 - lean * 2.0, 3.2),
+    ]
     grip = plate(grip_outline, 2.8, frame_material, fill=0.3 if frame_material == "steel" else 0.75)
     guard_outer = np.array([(-2.9, 1.2), (2.4, 1.2), (2.7, 2.6), (1.6, 3.9), (-2.2, 4.2), (-3.4, 3.6)])
     guard = plate(guard_outer, 1.0, frame_material, holes=[0.8 * (guard_outer - (-0.3, 2.5)) + (-0.3, 2.45)])
@@ -87,17 +96,29 @@ def knife(rng: np.random.Generator) -> Parts:
         width *= 0.85
         outline = [(0, -0.45 * width), (0.75 * length, -0.42 * width), (length, 0), (0.75 * length, 0.42 * width), (0, 0.45 * width)]
     elif kind == "kitchen":
-        outline = [(0, -0.5 * width), (0.6 * length, -0.5 * width), (0.88 * length, -0.25 * width), (length, 0.42 * width), (0, 0.5 * width)]
+        outline = [
+            (0, -0.5 * width),
+            (0.6 * length, -0.5 * width),
+            (0.88 * length, -0.25 * width),
+            (length, 0.42 * width),
+            (0, 0.5 * width),
+        ]
     else:
         length *= 0.85
-        outline = [(0, -0.4 * width), (0.55 * length, -0.5 * width), (0.8 * length, -0.3 * width), (length, 0.25 * width), (0.5 * length, 0.45 * width), (0, 0.4 * width)]
+        outline = [
+            (0, -0.4 * width),
+            (0.55 * length, -0.5 * width),
+            (0.8 * length, -0.3 * width),
+            (length, 0.25 * width),
+            (0.5 * length, 0.45 * width),
+            (0, 0.4 * width),
+        ]
     parts = [plate(outline, thickness, "steel")]
     grip_length = rng.uniform(9.0, 11.5)
     grip_material = str(rng.choice(["abs", "wood", "rubber"]))
     parts.append(box((grip_length, 0.72 * width, 1.7), grip_material, (-grip_length / 2, 0, 0), bevel=0.4))
     if kind == "folding":
-        for z in (-0.55, 0.55):
-            parts.append(box((grip_length - 0.4, 0.62 * width, 0.14), "steel", (-grip_length / 2, 0, z)))
+        parts += [box((grip_length - 0.4, 0.62 * width, 0.14), "steel", (-grip_length / 2, 0, z)) for z in (-0.55, 0.55)]
         parts.append(rod(0.35, 1.9, "steel", (-0.5, 0, 0)))
     else:
         parts.append(box((grip_length * 0.92, 0.42 * width, thickness), "steel", (-grip_length * 0.46, 0, 0)))
@@ -113,14 +134,27 @@ def scissors(rng: np.random.Generator) -> Parts:
     is_plastic = rng.random() < 0.6
     parts: list[Part] = []
     for side in (1, -1):
-        outline = [(-1.2, -0.7 * side), (1.0, -0.75 * side), (blade, 0.15 * side), (blade - 0.4, 0.35 * side), (0.8, 0.75 * side), (-1.2, 0.75 * side)]
+        outline = [
+            (-1.2, -0.7 * side),
+            (1.0, -0.75 * side),
+            (blade, 0.15 * side),
+            (blade - 0.4, 0.35 * side),
+            (0.8, 0.75 * side),
+            (-1.2, 0.75 * side),
+        ]
         shank = [(-0.6, -0.55), (-0.6, 0.55), (-bow_at + bow * 0.6, 0.45 - 1.2 * side), (-bow_at + bow * 0.6, -0.45 - 1.2 * side)]
         ring = circle(bow, 14, (-bow_at, -1.6 * side), 0.78)
         hole = circle(0.66 * bow, 14, (-bow_at, -1.6 * side), 0.7)
         half = [plate(outline, 0.26, "steel"), plate(shank, 0.3 if is_plastic else 0.42, "steel")]
         half.append(plate(ring, 0.9 if is_plastic else 0.5, "abs" if is_plastic else "steel", holes=[hole]))
         if is_plastic:
-            half.append(plate([(-2.2, 0.75), (-2.2, -0.75), (-bow_at + bow * 0.5, -0.9 - 1.2 * side), (-bow_at + bow * 0.5, 0.9 - 1.2 * side)], 0.85, "abs"))
+            half.append(
+                plate(
+                    [(-2.2, 0.75), (-2.2, -0.75), (-bow_at + bow * 0.5, -0.9 - 1.2 * side), (-bow_at + bow * 0.5, 0.9 - 1.2 * side)],
+                    0.85,
+                    "abs",
+                )
+            )
         parts += move(half, (0, 0, 0.14 * side), turn("z", half_open * side))
     parts.append(rod(0.42, 0.8, "steel"))
     return centred(parts)
@@ -137,7 +171,9 @@ def hammer(rng: np.random.Generator) -> Parts:
     parts.append(rod(0.95 * head, 2.4 * head, "steel", (0, 2.6 * head, 0), "y"))
     parts.append(rod(1.35 * head, 1.3 * head, "steel", (0, 4.2 * head, 0), "y"))
     if rng.random() < 0.7:
-        claw = np.array([(-1.1, -1.2), (1.1, -1.2), (0.9, -3.0), (-0.1, -4.8), (-1.9, -6.2), (-2.1, -5.9), (-1.0, -4.4), (-0.7, -2.9)]) * head
+        claw = (
+            np.array([(-1.1, -1.2), (1.1, -1.2), (0.9, -3.0), (-0.1, -4.8), (-1.9, -6.2), (-2.1, -5.9), (-1.0, -4.4), (-0.7, -2.9)]) * head
+        )
         parts += [plate(claw, 0.75 * head, "steel", (0, 0, z)) for z in (-0.6 * head, 0.6 * head)]
     else:
         parts += [rod(0.85 * head, 2.0 * head, "steel", (0, -2.4 * head, 0), "y"), ball(1.25 * head, "steel", (0, -3.9 * head, 0))]
@@ -152,13 +188,29 @@ def grenade(rng: np.random.Generator) -> Parts:
     if is_ribbed:
         for share in (-0.6, -0.2, 0.2, 0.6):
             radius = wide * np.sqrt(1 - share**2)
-            body += (rod(radius - 0.02, 0.3, "steel", (long * share, 0, 0), "x", fill=-0.6), rod(radius - 0.32, 0.3, "steel", (long * share, 0, 0), "x", fill=0.6))
+            body += (
+                rod(radius - 0.02, 0.3, "steel", (long * share, 0, 0), "x", fill=-0.6),
+                rod(radius - 0.32, 0.3, "steel", (long * share, 0, 0), "x", fill=0.6),
+            )
     body.append(ball((long - 0.5, wide - 0.5, wide - 0.5), "explosive"))
     body += tube(0.55, 0.12, 4.6, "aluminium", (long - 2.4, 0, 0), "x")
     fuze = [rod(1.15, 1.5, "zinc", (long + 0.4, 0, 0), "x", fill=0.8), rod(0.85, 1.6, "zinc", (long + 1.7, 0, 0), "x", fill=0.7)]
-    lever = plate([(long + 2.6, 0.4), (long + 2.6, 1.2), (long + 0.8, 2.0), (-0.2 * long, wide + 0.9), (-0.7 * long, wide + 0.8), (-0.2 * long, wide + 0.5), (long + 0.6, 1.5)], 1.3, "steel", fill=0.55)
+    lever = plate(
+        [
+            (long + 2.6, 0.4),
+            (long + 2.6, 1.2),
+            (long + 0.8, 2.0),
+            (-0.2 * long, wide + 0.9),
+            (-0.7 * long, wide + 0.8),
+            (-0.2 * long, wide + 0.5),
+            (long + 0.6, 1.5),
+        ],
+        1.3,
+        "steel",
+        fill=0.55,
+    )
     ring_at = np.array([long + 1.9, -1.9, 0.9])
-    ring = wire([ring_at + (1.35 * np.cos(a), 1.35 * np.sin(a), 0.0) for a in np.linspace(0, 2 * np.pi, 13)], 0.15, "steel")
+    ring = wire([np.add(ring_at, (1.35 * np.cos(a), 1.35 * np.sin(a), 0.0)) for a in np.linspace(0, 2 * np.pi, 13)], 0.15, "steel")
     return centred(scaled([*body, *fuze, lever, *ring], rng.uniform(0.92, 1.08)))
 
 
@@ -176,12 +228,18 @@ def pipe_bomb(rng: np.random.Generator) -> Parts:
         bend = np.cumsum(rng.normal((0.5, 0.3, 0), 0.5, (5, 3)), axis=0)
         return centred([*parts, *wire(np.vstack([end, end + bend]), 0.22, "powder")])
     board = np.array([rng.uniform(-3, 3), radius + 2.3, 0.0])
-    parts += [box((5.6, 3.4, 0.16), "pcb", board), box((1.6, 1.2, 0.5), "silicon", board + (0.9, 0.4, 0.3)), box((1.0, 1.0, 0.9), "copper", board + (-1.2, -0.6, 0.4), fill=0.5)]
-    battery = board + (0, 2.9, 0.6)
+    parts += [
+        box((5.6, 3.4, 0.16), "pcb", board),
+        box((1.6, 1.2, 0.5), "silicon", np.add(board, (0.9, 0.4, 0.3))),
+        box((1.0, 1.0, 0.9), "copper", np.add(board, (-1.2, -0.6, 0.4)), fill=0.5),
+    ]
+    battery = np.add(board, (0, 2.9, 0.6))
     parts += [box((4.6, 2.5, 1.6), "zinc", battery, bevel=0.2, fill=0.32), box((4.7, 2.6, 1.7), "steel", battery, fill=0.06)]
     for start in (-0.2, 0.2):
         sag = np.array([length / 2 - 2, radius + 1.2, 0.8 + start])
-        parts += wire([end + (0, 0, start), end + (0.8, 0.9, start), sag, board + (2.2, 0.8, 0.2 + start)], 0.07, "copper")
+        parts += wire(
+            [np.add(end, (0, 0, start)), np.add(end, (0.8, 0.9, start)), sag, np.add(board, (2.2, 0.8, 0.2 + start))], 0.07, "copper"
+        )
     return centred(parts)
 
 
