@@ -61,7 +61,12 @@ def tiff(planes: dict[str, np.ndarray] | None = None, **options: Any) -> bytes:
     bigtiff, byteorder = options.pop("bigtiff", False), options.pop("byteorder", "<")
     with tifffile.TiffWriter(target, bigtiff=bigtiff, byteorder=byteorder) as writer:
         for pixels in (planes or picture()).values():
-            writer.write(pixels, photometric=options.get("photometric", "minisblack"), metadata=None, **{k: v for k, v in options.items() if k != "photometric"})
+            writer.write(
+                pixels,
+                photometric=options.get("photometric", "minisblack"),
+                metadata=None,
+                **{k: v for k, v in options.items() if k != "photometric"},
+            )
     return target.getvalue()
 
 
@@ -99,7 +104,9 @@ def _rle(pixels: np.ndarray) -> bytes:
     return header.tobytes() + b"".join(segments)
 
 
-def dicos(planes: dict[str, np.ndarray] | None = None, syntax: str = EXPLICIT, *, preamble: bytes = b"", bits: int = 16, **changes: Any) -> bytes:
+def dicos(
+    planes: dict[str, np.ndarray] | None = None, syntax: str = EXPLICIT, *, preamble: bytes = b"", bits: int = 16, **changes: Any
+) -> bytes:
     """A DICOS X-ray file with stacked energies, written by pydicom. A change names an element; None removes it."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.encaps import encapsulate

@@ -36,6 +36,7 @@ START_S = 60.0
 """Longest time for the child to start, on a loaded machine with cold caches."""
 FILES_A_CHILD = 500
 """A child is replaced after so many files, so that what a parser leaks stays small."""
+_READER = ("-m", "scanloop.scans.reader")
 _IN_FLIGHT = 2
 _MAX_ANSWER_BYTES = 1 << 20
 
@@ -139,7 +140,7 @@ class Sandbox:
         said = self._folder / "said"
         with said.open("wb") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-m", "scanloop.scans.reader", str(self._folder), *map(str, self._readable)],
+                [sys.executable, "-I", *_READER, str(self._folder), *map(str, self._readable)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -22,6 +22,8 @@ _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _CODECS = {1: "", 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 50000: "zstd"}
 _MAX_ENTRIES = 512
 _MAX_SEGMENTS = 1 << 16
+_MAX_PADDING_PX = 1 << 20
+"""Tiles may stick out of the picture by so much, and by four times the picture."""
 
 
 def is_tiff(head: bytes) -> bool:
@@ -39,6 +41,7 @@ class _Page:
     is_inverted: bool
     codec: str
     has_predictor: bool
+    is_tiled: bool
     segment_height_px: int
     segment_width_px: int
     offsets: tuple[int, ...]
@@ -150,25 +153,34 @@ class _Reader:
             segment_width, segment_height = width_px, min(self._first(tags, 278, height_px), height_px)
         check_plane_sizes(1, segment_height, segment_width, bits)
         count = -(-height_px // segment_height) * -(-width_px // segment_width)
-        if count > _MAX_SEGMENTS or count * segment_height * segment_width > 4 * (height_px * width_px + segment_height * segment_width):
+        if count > _MAX_SEGMENTS or count * segment_height * segment_width > 4 * height_px * width_px + _MAX_PADDING_PX:
             raise ScanRefused("too_large", f"{count} strips or tiles are more than a picture of {height_px} x {width_px} needs.")
         offsets = self._values(tags, 324 if tiled else 273, count)
         sizes = self._values(tags, 325 if tiled else 279, count)
         if any(offset + size > len(self.content) or not size for offset, size in zip(offsets, sizes, strict=True)):
             raise ScanRefused("truncated", "A strip or tile lies beyond the end of the TIFF.")
         return _Page(
-            height_px, width_px, bits, photometric == 0, _CODECS[compression], predictor == 2, segment_height, segment_width, offsets, sizes
+            height_px,
+            width_px,
+            bits,
+            photometric == 0,
+            _CODECS[compression],
+            predictor == 2,
+            tiled,
+            segment_height,
+            segment_width,
+            offsets,
+            sizes,
         )
 
     def pixels(self, page: _Page) -> np.ndarray:
         """Unpack one page (H, W) to uint16 with bright air."""
         pixels = np.zeros((page.height_px, page.width_px), np.uint16)
         across = -(-page.width_px // page.segment_width_px)
-        is_strip = page.segment_width_px == page.width_px
         for index, (offset, size) in enumerate(zip(page.offsets, page.sizes, strict=True)):
             top, left = index // across * page.segment_height_px, index % across * page.segment_width_px
             # The last strip holds only the rows that are left; a tile is always whole (TIFF 6.0, sections 8 and 15).
-            rows = min(page.segment_height_px, page.height_px - top) if is_strip else page.segment_height_px
+            rows = page.segment_height_px if page.is_tiled else min(page.segment_height_px, page.height_px - top)
             segment = self._segment(self.content[offset : offset + size], page, rows)
             pixels[top : top + rows, left : left + page.segment_width_px] = segment[: page.height_px - top, : page.width_px - left]
         return np.uint16((1 << page.bits) - 1) - pixels if page.is_inverted else pixels

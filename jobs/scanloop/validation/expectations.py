@@ -64,13 +64,17 @@ def run_suites(frame: pd.DataFrame, suites: tuple[Suite, ...], run_name: str, do
         from great_expectations import expectations
         from great_expectations.checkpoint import UpdateDataDocsAction
         from great_expectations.core.run_identifier import RunIdentifier
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
         store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_folder)}
         site = {"class_name": "SiteBuilder", "store_backend": store, "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}}
-        context.add_data_docs_site("datadocs", site)  # type: ignore[arg-type]
+        config = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+            data_docs_sites={"datadocs": site},
+            progress_bars=ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        )
+        context = gx.get_context(mode="ephemeral", project_config=config)
         batch = context.data_sources.add_pandas("catalog").add_dataframe_asset("scans").add_batch_definition_whole_dataframe("new")
         definitions = []
         for suite in suites:
