@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import tempfile
 import threading
 import uuid
 import warnings
@@ -40,14 +43,53 @@ def _no_deployment_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A running PostgreSQL server's data folder; stopped when the tests end."""
-    from scanloop.catalog.embedded import serve_embedded, stop_embedded
+def server_folders() -> Iterator[Callable[[], Path]]:
+    """Make the path of a data folder for an embedded PostgreSQL; every server is stopped and its folder removed when the tests end.
 
-    folder = tmp_path_factory.mktemp("pg") / "data"
-    serve_embedded(folder)
-    yield folder
-    stop_embedded(folder)
+    Not under pytest's own folder: as root the server runs as another user, and each pytest that starts closes that folder to other users.
+    """
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="scanloop-test-pg-")) / "data")
+        return made[-1]
+
+    yield make
+    for folder in made:
+        stop_at_once(folder)
+        shutil.rmtree(folder.parent)
+
+
+def stop_at_once(folder: Path) -> None:
+    """End the PostgreSQL whose data is in `folder` as a crash would, and wait until its processes are gone.
+
+    Source: PostgreSQL documentation, "Shutting Down the Server": SIGQUIT is the immediate shutdown, recovered from at the next start.
+    """
+    import psutil
+
+    try:
+        server = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return
+    family = [server, *server.children(recursive=True)]
+    server.send_signal(signal.SIGQUIT)
+    psutil.wait_procs(family, timeout=30)
+
+
+@pytest.fixture(scope="session")
+def postgres_folder(server_folders: Callable[[], Path]) -> Path:
+    """A running PostgreSQL server's data folder; stopped when the tests end."""
+    import psycopg
+
+    from scanloop.catalog.embedded import serve_embedded
+
+    folder = server_folders()
+    with psycopg.connect(serve_embedded(folder, "postgres"), autocommit=True) as connection:
+        # What a power cut would lose is not tested on this server, and a process that is killed loses nothing without it.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")  # type: ignore[arg-type]
+        connection.execute("SELECT pg_reload_conf()")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from scanloop.catalog import Catalog, audit
 from scanloop.cli.options import World
 from scanloop.execution import JobRun

@@ -15,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+
 from scanloop.catalog import Catalog
 from scanloop.catalog.migrate import HEAD, MIGRATIONS, check_current, current, migrate
 from scanloop.catalog.tables import APPEND_ONLY, metadata
@@ -156,22 +157,19 @@ def _any(column: sa.Column[object]) -> object:
     return next((value for kind, value in by_type.items() if isinstance(column.type, kind)), 1)
 
 
-def test_a_killed_first_start_of_the_embedded_server_is_repaired(tmp_path: Path) -> None:
-    from scanloop.catalog.embedded import serve_embedded, stop_embedded
+def test_a_killed_first_start_of_the_embedded_server_is_repaired(server_folders: Callable[[], Path]) -> None:
+    from scanloop.catalog.embedded import serve_embedded
 
-    folder = tmp_path / "postgres"
+    folder = server_folders()
     folder.mkdir()
     # What initdb leaves when it is killed: a data folder that names its version and can never start.
     (folder / "PG_VERSION").write_text("18\n")
     (folder / "global").mkdir()
     url = serve_embedded(folder)
-    try:
-        with psycopg.connect(url) as connection:
-            assert connection.execute("SELECT 1").fetchone() == (1,)
-        assert (tmp_path / "postgres.unfinished" / "PG_VERSION").exists()
-        assert serve_embedded(folder) == url
-    finally:
-        stop_embedded(folder)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert (folder.parent / "data.unfinished" / "PG_VERSION").exists()
+    assert serve_embedded(folder) == url
 
 
 def test_a_server_that_held_something_is_never_started_anew(tmp_path: Path) -> None:
@@ -187,16 +185,15 @@ def test_a_server_that_held_something_is_never_started_anew(tmp_path: Path) -> N
     assert not (tmp_path / "postgres.unfinished").exists()
 
 
-def test_many_first_starts_at_once_make_one_server(tmp_path: Path) -> None:
+def test_many_first_starts_at_once_make_one_server(server_folders: Callable[[], Path]) -> None:
     from scanloop.catalog.embedded import stop_embedded
 
     script = "import sys; from pathlib import Path; from scanloop.catalog.embedded import serve_embedded; print(serve_embedded(Path(sys.argv[1])))"
-    folder = tmp_path / "postgres"
-    try:
-        starting = [subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True) for _ in range(4)]
-        urls = {process.communicate(timeout=120)[0].strip() for process in starting}
-        assert len(urls) == 1
-        assert urls.pop().startswith("postgresql://")
-    finally:
-        stop_embedded(folder)
+    folder = server_folders()
+    command = [sys.executable, "-c", script, str(folder)]
+    starting = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    urls = {process.communicate(timeout=120)[0].strip() for process in starting}
+    assert len(urls) == 1
+    assert urls.pop().startswith("postgresql://")
+    stop_embedded(folder)
     assert not (folder / "postmaster.pid").exists()
