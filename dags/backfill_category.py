@@ -1,5 +1,4 @@
-"""
-### Start a new category
+"""### Start a new category
 
 For a new class of threat: searches the history of each named product line for scans that may show it, and chooses what to label under a
 budget. From there the keyed events carry each product line through labelling, snapshot, training and comparison; the comparison also judges
@@ -18,12 +17,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import MODEL_TEAM, START, task_defaults
 from scanloop_dags.params import BUDGET, CATEGORY, PRODUCT_LINES, SINCE, UNTIL
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="backfill_category",

@@ -1,5 +1,4 @@
-"""
-### Choose what is worth labelling
+"""### Choose what is worth labelling
 
 Takes the validated scans of one product line that were never chosen, drops near-duplicates, scores the rest, and chooses under the product
 line's budget. Why each scan was or was not picked is kept.
@@ -14,11 +13,11 @@ line's budget. Why each scan was or was not picked is kept.
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import LABEL_TEAM, MAX_KEYED_RUNS, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="curate_scans",

@@ -1,5 +1,4 @@
-"""
-### Receive what scanners delivered
+"""### Receive what scanners delivered
 
 Every 5 minutes: lists the landing zone, cuts what lies there into shards, reads each shard (catalogue or quarantine every file, nothing in
 between), then deletes from the landing zone what the catalog has.
@@ -17,14 +16,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, SyncCallback, DeadlineAlert, DeadlineReference, TriggerRule, task
+from airflow.sdk import DAG, DeadlineAlert, DeadlineReference, SyncCallback, TriggerRule, task
 from airflow.sdk.exceptions import AirflowSkipException
-from scanloop_plugin.lateness import report_lateness
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import DATA_TEAM, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.lateness import report_lateness
+from scanloop_plugin.operator import ScanloopJobOperator
 
 MAX_SHARDS = 64
 LATE_AFTER = timedelta(minutes=20)
@@ -51,9 +50,7 @@ with DAG(
         execution_timeout=timedelta(seconds=jobs.INGEST_SHARD.timeout_s),
         map_index_template="{{ task.options['shard'] }}",
     ).expand(options=plan.output.map(lambda shard: {"shard": shard}))
-    acknowledge = ScanloopJobOperator(
-        task_id="acknowledge", job=jobs.INGEST_ACKNOWLEDGE, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
-    )
+    acknowledge = ScanloopJobOperator(task_id="acknowledge", job=jobs.INGEST_ACKNOWLEDGE, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 
     @task(
         outlets=[assets.scans],

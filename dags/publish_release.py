@@ -1,5 +1,4 @@
-"""
-### Release a champion
+"""### Release a champion
 
 Exports the champion of one product line to ONNX, checks that it answers as the trained model does, bundles it with its evidence, and asks
 the release signer to sign it and put it on the product line's channel. Airflow holds no signing key: it requests, the signer decides.
@@ -15,12 +14,12 @@ the release signer to sign it and put it on the product line's channel. Airflow 
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from scanloop_plugin.operator import ScanloopJobOperator
-from scanloop_plugin.references import result
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import MAX_KEYED_RUNS, RELEASE_TEAM, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
+from scanloop_plugin.references import result
 
 with DAG(
     dag_id="publish_release",

@@ -1,5 +1,4 @@
-"""
-### Check the labels
+"""### Check the labels
 
 Compares what annotators said of each scan of one product line: agreement becomes an accepted consensus, disagreement sends the scan back for
 another round, and what stays disputed goes to a person.
@@ -14,11 +13,11 @@ another round, and what stays disputed goes to a person.
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import LABEL_TEAM, MAX_KEYED_RUNS, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="review_annotations",

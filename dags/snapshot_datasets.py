@@ -1,5 +1,4 @@
-"""
-### Freeze a dataset
+"""### Freeze a dataset
 
 Makes an immutable snapshot of one product line: which scans, which accepted annotations, which split, which weight. The same definition on
 the same catalog gives the same snapshot.
@@ -15,11 +14,11 @@ the same catalog gives the same snapshot.
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import MAX_KEYED_RUNS, MODEL_TEAM, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="snapshot_datasets",

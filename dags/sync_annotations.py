@@ -1,5 +1,4 @@
-"""
-### Exchange work with the labelling server
+"""### Exchange work with the labelling server
 
 Gives the chosen scans of one product line to the labelling server, with pre-labels, and fetches what annotators have finished. A scan is
 pushed once per round and an annotation is fetched once, however often this runs.
@@ -14,11 +13,11 @@ pushed once per round and an annotation is fetched once, however often this runs
 from __future__ import annotations
 
 from airflow.sdk import DAG, TriggerRule
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import LABEL_TEAM, MAX_KEYED_RUNS, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="sync_annotations",

@@ -1,5 +1,4 @@
-"""
-### Train, compare, promote
+"""### Train, compare, promote
 
 Trains a candidate for one product line, scores it on the snapshot's frozen test split, compares it with the champion on the same split,
 asks the approvers that the product line's policy names (or nobody, if it names none), and makes the candidate the champion.
@@ -16,14 +15,14 @@ asks the approvers that the product line's policy names (or nobody, if it names 
 from __future__ import annotations
 
 from airflow.sdk import DAG, TriggerRule
-from scanloop_plugin.approval import PromotionApprovalOperator
-from scanloop_plugin.operator import ScanloopJobOperator
-from scanloop_plugin.references import form, result, result_if_any
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import MAX_KEYED_RUNS, MODEL_TEAM, START, task_defaults
 from scanloop_dags.params import CHANGES, RECIPE, SNAPSHOT
 from scanloop_dags.tags import Tag
+from scanloop_plugin.approval import PromotionApprovalOperator
+from scanloop_plugin.operator import ScanloopJobOperator
+from scanloop_plugin.references import form, result, result_if_any
 
 with DAG(
     dag_id="train_detector",

@@ -1,5 +1,4 @@
-"""
-### Check new scans
+"""### Check new scans
 
 Runs the Great Expectations suites over the scans that came since the last time, on their catalog rows and on the statistics of their pixels,
 publishes the Data Docs, and quarantines what fails.
@@ -15,11 +14,11 @@ publishes the Data Docs, and quarantines what fails.
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import DATA_TEAM, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="validate_scans",

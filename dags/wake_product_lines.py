@@ -1,5 +1,4 @@
-"""
-### Wake the product lines that are due
+"""### Wake the product lines that are due
 
 Every 15 minutes: asks the catalog which product lines have something due (enough new labels, work waiting, a champion of old age) and emits
 `due` for each.
@@ -14,11 +13,11 @@ Every 15 minutes: asks the catalog which product lines have something due (enoug
 from __future__ import annotations
 
 from airflow.sdk import DAG
-from scanloop_plugin.operator import ScanloopJobOperator
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import DATA_TEAM, START, task_defaults
 from scanloop_dags.tags import Tag
+from scanloop_plugin.operator import ScanloopJobOperator
 
 with DAG(
     dag_id="wake_product_lines",

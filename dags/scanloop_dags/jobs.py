@@ -29,12 +29,24 @@ SELECTION_CREATE = JobSpec(("selection", "create"), JOBS_IMAGE, cpu=2, memory_by
 """Choose scans worth labelling, under the budget."""
 
 LABELLING_PUSH = JobSpec(
-    ("labelling", "push"), JOBS_IMAGE, cpu=1, memory_bytes=4 * GIB, timeout_s=HOUR_S, secrets=("catalog", "store", "labelling"), is_keyed=True
+    ("labelling", "push"),
+    JOBS_IMAGE,
+    cpu=1,
+    memory_bytes=4 * GIB,
+    timeout_s=HOUR_S,
+    secrets=("catalog", "store", "labelling"),
+    is_keyed=True,
 )
 """Give chosen scans to the labelling server."""
 
 LABELLING_PULL = JobSpec(
-    ("labelling", "pull"), JOBS_IMAGE, cpu=1, memory_bytes=2 * GIB, timeout_s=HOUR_S, secrets=("catalog", "store", "labelling"), is_keyed=True
+    ("labelling", "pull"),
+    JOBS_IMAGE,
+    cpu=1,
+    memory_bytes=2 * GIB,
+    timeout_s=HOUR_S,
+    secrets=("catalog", "store", "labelling"),
+    is_keyed=True,
 )
 """Fetch finished annotations from the labelling server."""
 

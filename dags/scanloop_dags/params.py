@@ -56,13 +56,13 @@ UNTIL = Param(
     type=["null", "string"],
     format="date",
     title="Until",
-    description="Last day of acquisition to search. Empty: until now.",
+    description="Scans acquired before this day. Empty: until now.",
 )
 BUDGET = Param(
-    200,
-    type="integer",
+    None,
+    type=["null", "integer"],
     minimum=1,
     maximum=100_000,
     title="Budget",
-    description="At most so many scans are given to annotators, for each product line.",
+    description="At most so many scans are given to annotators, for each product line. Empty: as its definition says.",
 )

@@ -20,7 +20,8 @@ def command_line(job: JobSpec, options: Mapping[str, OptionValue]) -> list[str]:
     option, so that whatever a person typed into a form can never become an option or a command of its own.
 
     Raises:
-        ValueError: a name is no option's name, or a value is of another type or holds a NUL.
+        ValueError: a name is no option's name, or a value holds a NUL.
+        TypeError: a value is neither text nor a number.
     """
     words = list(job.command)
     for name, value in options.items():
@@ -39,7 +40,7 @@ def _texts(name: str, value: OptionValue) -> Iterator[str]:
         if one is None or one == "":
             continue
         if isinstance(one, bool) or not isinstance(one, (str, int, float)):
-            raise ValueError(f"Option --{name}: expected text or a number, found {type(one).__name__}.")
+            raise TypeError(f"Option --{name}: expected text or a number, found {type(one).__name__}.")
         text = str(one)
         if "\x00" in text:
             raise ValueError(f"Option --{name}: a value cannot hold a NUL.")

@@ -54,7 +54,7 @@ class JobSpec:
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
             raise ValueError(f"timeout_s: expected 1 to {MAX_TIMEOUT_S}, found {self.timeout_s}")
         if unknown := set(self.secrets) - set(SECRET_VARIABLES):
-            raise ValueError(f"secrets: {sorted(unknown)[0]!r} is not one of {', '.join(SECRET_VARIABLES)}")
+            raise ValueError(f"secrets: {min(unknown)!r} is not one of {', '.join(SECRET_VARIABLES)}")
         if self.part_option is not None and not _WORD.match(self.part_option):
             raise ValueError(f"part_option: expected the name of an option, found {self.part_option!r}")
 

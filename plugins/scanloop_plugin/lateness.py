@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 def report_lateness(limit_s: float, context: dict[str, Any] | None = None, **_: Any) -> str:
     """Write the alert that log-based alerting picks up. Runs where tasks run."""
     run = (context or {}).get("dag_run") or {}
-    sentence = f"LATE: {run.get('dag_id', 'a DAG')} run {run.get('dag_run_id') or run.get('run_id', '?')} is not done {limit_s:.0f} s after it was queued."
+    name = run.get("dag_run_id") or run.get("run_id", "?")
+    sentence = f"LATE: {run.get('dag_id', 'a DAG')} run {name} is not done {limit_s:.0f} s after it was queued."
     log.error(sentence)
     return sentence

@@ -98,7 +98,7 @@ class ScanloopJobOperator(BaseOperator):
             options = {"product-line": partition_key, **options}
         try:
             return command_line(self.job, options), part_of(self.job, options)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise JobWrong(f"{self.job.name} cannot be run as asked: {error}") from error
 
     def _environment(self, context: Context, run_id: str) -> dict[str, str]:

@@ -39,7 +39,9 @@ def safe_run_id(dag_id: str, run_id: str) -> str:
 
 def consumed_run_ids(events: Iterable[AssetEvent]) -> list[str]:
     """Run ids of the DAG runs whose asset events woke this one, each once, sorted."""
-    return sorted({safe_run_id(event.source_dag_id, event.source_run_id) for event in events if event.source_dag_id and event.source_run_id})
+    return sorted(
+        {safe_run_id(event.source_dag_id, event.source_run_id) for event in events if event.source_dag_id and event.source_run_id}
+    )
 
 
 def actor_of(dag_run: DagRun) -> str:

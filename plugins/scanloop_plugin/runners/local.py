@@ -60,7 +60,7 @@ class LocalRunner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 — a task has one thread; nothing in Python survives the fork
             )
         except OSError as error:
             raise RunnerUnavailable(f"{executable} cannot be started: {error.strerror}.") from None
