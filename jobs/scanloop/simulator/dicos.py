@@ -74,6 +74,8 @@ def write_dicos(
     dataset.PresentationIntentType = "FOR PROCESSING" if sop_class == FOR_PROCESSING else "FOR PRESENTATION"
     _describe_acquisition(dataset, acquisition)
     _describe_pixels(dataset, image, bits)
+    if sop_class == FOR_PRESENTATION:
+        dataset.WindowCenter, dataset.WindowWidth = str(1 << (bits - 1)), str(1 << bits)
     _put_pixels(dataset, image, bits, syntax)
     dataset.save_as(target, enforce_file_format=True)
     return target.getvalue()

@@ -31,7 +31,7 @@ def _pistol(rng: np.random.Generator) -> Parts:
     slide = box((17.0, 2.6, 2.4), "steel", (0, -1.3, 0), bevel=0.35, fill=0.8)
     port = box((3.2, 1.5, 2.0), "steel", (1.2, -1.7, 0), fill=-0.55)
     barrel = rod(0.65, 16.4, "steel", (0.4, -1.3, 0), "x", fill=0.45)
-    bore = rod(0.46, 17.2, "steel", (0.2, -1.3, 0), "x", fill=-0.95)
+    bore = rod(0.46, 16.4, "steel", (0.3, -1.3, 0), "x", fill=-0.95)
     spring = rod(0.4, 8.5, "steel", (3.6, 0.1, 0), "x", fill=0.4)
     rail = plate(
         [(-7.6, 0), (8.2, 0), (8.2, 1.1), (1.2, 1.3), (-7.6, 1.4)], 2.2, frame_material, fill=0.55 if frame_material == "steel" else 0.9
@@ -187,7 +187,7 @@ def grenade(rng: np.random.Generator) -> Parts:
     body = [ball((long, wide, wide), "steel", fill=0.95), ball((long - 0.5, wide - 0.5, wide - 0.5), "steel", fill=-0.95)]
     if is_ribbed:
         for share in (-0.6, -0.2, 0.2, 0.6):
-            radius = wide * np.sqrt(1 - share**2)
+            radius = wide * np.sqrt(1 - (abs(share) + 0.2 / long) ** 2)
             body += (
                 rod(radius - 0.02, 0.3, "steel", (long * share, 0, 0), "x", fill=-0.6),
                 rod(radius - 0.32, 0.3, "steel", (long * share, 0, 0), "x", fill=0.6),
