@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+
 from scanloop.evaluation.reference import DetectionSet, ReferenceScan, ReferenceSet
 from scanloop.labelling.boxes import Box
 

@@ -77,6 +77,7 @@ def draw_operating_curve(axis: Axes, results: Mapping[str, Any], *, colour: str,
         elinewidth=1.1,
         capsize=3,
         zorder=5,
+        clip_on=False,
     )
 
 
@@ -118,7 +119,7 @@ def slices(results: Mapping[str, Any], which: str, title: str) -> bytes:
     """Pd and Pfa with their bounds for each part of `results[which]`."""
     parts = results[which]
     names = list(parts)
-    figure, (left, right) = new_figure(8.6, 1.1 + 0.42 * max(2, len(names)), 2)
+    figure, (left, right) = new_figure(10.6, 1.1 + 0.42 * max(2, len(names)), 2)
     _bars(left, names, [parts[name]["pd"] for name in names], ACCENT)
     _bars(right, names, [parts[name]["pfa"] for name in names], ALARM)
     right.tick_params(labelleft=False)

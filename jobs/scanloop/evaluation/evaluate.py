@@ -85,13 +85,18 @@ def ensure_evaluation(run: JobRun, model: Row, snapshot: SnapshotReader) -> Row:
     if row is not None:
         log.info("Model %s is evaluated on snapshot %s already.", model["model_id"][:12], snapshot.snapshot_id[:12])
         return row
-    row = _evaluate(run, model, snapshot)
+    return record_evaluation(run, model, snapshot, _detect(run, model, snapshot))
+
+
+def record_evaluation(run: JobRun, model: Row, snapshot: SnapshotReader, found: bytes) -> Row:
+    """Make an evaluation out of a model's detections on the val and test splits (as `write_detections` keeps them), and publish it."""
+    row = _write(run, model, snapshot, found)
     run.publication.insert("evaluations", [row], action="model.evaluated", subject="evaluation_id")
     return row
 
 
-def _evaluate(run: JobRun, model: Row, snapshot: SnapshotReader) -> dict[str, Any]:
-    detections = kept(run, run.store.put_content(PREFIX, _detect(run, model, snapshot), ".detections.parquet"))
+def _write(run: JobRun, model: Row, snapshot: SnapshotReader, found: bytes) -> dict[str, Any]:
+    detections = kept(run, run.store.put_content(PREFIX, found, ".detections.parquet"))
     step("evaluation.after_detections")
     judged = judged_on(run, model, snapshot, detections)
     gate = run.definition.gate

@@ -38,6 +38,8 @@ class Mark:
     """RGB."""
     is_dashed: bool = False
     """Detections below their threshold are dashed."""
+    is_below: bool = False
+    """Text under the box, so that it does not cover that of a detection."""
 
 
 @cache
@@ -64,7 +66,8 @@ def _draw_mark(draw: ImageDraw, mark: Mark, scale: float, width: int, height: in
         draw.rectangle([left, top, max(left, right), max(top, bottom)], outline=mark.colour, width=2)
     text_width = draw.textlength(mark.text, font=_font())
     text_left = min(max(0.0, left), max(0.0, width - text_width - 4))
-    text_top = top - 15 if top >= 15 else min(bottom + 1, height - 15)
+    above, below = max(0.0, top - 15), min(bottom + 1, height - 15.0)
+    text_top = below if mark.is_below or top < 15 else above
     draw.rectangle([text_left, text_top, text_left + text_width + 4, text_top + 14], fill=mark.colour)
     draw.text((text_left + 2, text_top), mark.text, fill=(255, 255, 255), font=_font())
 
@@ -88,7 +91,7 @@ def view_picture(planes: Mapping[str, np.ndarray], marks: Sequence[Mark]) -> Ima
 
 def marks_of(reference: ReferenceSet, detections: DetectionSet, scan: int, thresholds: Mapping[str, float]) -> list[Mark]:
     """What is there, and the best few detections: alarming ones, and quiet ones that come to half their threshold or more."""
-    marks = [Mark(box.bbox_xywh, box.category, PRESENT) for box in reference.scans[scan].boxes]
+    marks = [Mark(box.bbox_xywh, box.category, PRESENT, is_below=True) for box in reference.scans[scan].boxes]
     drawn = 0
     for row in np.flatnonzero(detections.scan == scan):
         name, score = reference.categories[detections.category[row]], float(detections.scores[row])

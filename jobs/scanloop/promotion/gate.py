@@ -168,8 +168,8 @@ def _forecast(more: int | None, what: str) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _signed(value: float) -> str:
-    return f"{100 * value:+.1f} %"
+    return f"{100 * value:+.1f}\N{NO-BREAK SPACE}%"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_detections import CATEGORIES, Skill, detect, make_split
+
 from scanloop.evaluation.coco import coco_detections, coco_numbers, coco_truth, precision_table
 from scanloop.evaluation.matching import IOU_THRESHOLDS, average_precision, iou_pairs, match, mean_over_categories
 from scanloop.evaluation.reference import DetectionSet, ReferenceScan, ReferenceSet
 from scanloop.labelling.boxes import Box
-from simulated_detections import CATEGORIES, Skill, detect, make_split
 
 SPLITS = {
     "skilled": (make_split(60, 1), Skill(), None),

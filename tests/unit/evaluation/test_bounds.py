@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from scanloop.evaluation.bounds import _score, bags_to_settle, bags_to_show, clopper_pearson, paired_difference
 
 

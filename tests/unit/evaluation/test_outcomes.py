@@ -6,13 +6,14 @@ import io
 
 import numpy as np
 import pytest
+from simulated_detections import CATEGORIES, Skill, detect, make_split
+
 from scanloop.errors import DataWrong
 from scanloop.evaluation.outcomes import BagScores, bag_scores
 from scanloop.evaluation.reference import DetectionSet, ReferenceScan, ReferenceSet
 from scanloop.evaluation.tables import read_detections, write_detections, write_outcomes
 from scanloop.evaluation.thresholds import LOWEST_THRESHOLD, choose_operating_point
 from scanloop.labelling.boxes import Box
-from simulated_detections import CATEGORIES, Skill, detect, make_split
 
 EVERYTHING = frozenset(CATEGORIES)
 HANDGUN, KNIFE = 0, 1

@@ -6,13 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from simulated_detections import Skill, detect, make_split
+
 from scanloop.evaluation.coco import coco_numbers, precision_table
 from scanloop.evaluation.outcomes import bag_scores
 from scanloop.evaluation.reference import DetectionSet, ReferenceSet
 from scanloop.evaluation.thresholds import choose_operating_point
 from scanloop.promotion.bootstrap import draw_weights, interval, weighted_rate
 from scanloop.promotion.comparison import Side, compare
-from simulated_detections import Skill, detect, make_split
 
 
 def side(name: str, reference: ReferenceSet, skill: Skill, seed: int) -> Side:

@@ -7,6 +7,8 @@ from collections import Counter
 from math import ceil, floor
 
 import pytest
+from simulated_detections import Skill, detect, make_split
+
 from scanloop.evaluation.bounds import clopper_pearson, paired_difference
 from scanloop.evaluation.outcomes import bag_scores
 from scanloop.evaluation.reference import ReferenceSet
@@ -16,7 +18,6 @@ from scanloop.promotion.bootstrap import Interval
 from scanloop.promotion.comparison import Comparison, Measured, Paired, Side, compare
 from scanloop.promotion.gate import Finding, judge
 from scanloop.promotion.policy import GatePolicy, decision_id
-from simulated_detections import Skill, detect, make_split
 
 CHAMPION = Skill(hit=0.0)
 POLICY = GatePolicy.of(Gate(target_pfa=0.1, max_pd_drop=0.1, min_ap50=0.3, min_ap50_gain=0.0))
@@ -165,7 +166,7 @@ def test_a_slice_that_is_worse_beyond_doubt_rejects_whatever_the_whole_says() ->
     assert judge(comparison, POLICY).verdict == "promote"
     judgement = judge(worse, POLICY)
     assert judgement.verdict == "reject"
-    assert "scanner Borealis 7 -45.0 % on 20 bags" in judgement.reasons[0]
+    assert "scanner Borealis 7 -45.0\N{NO-BREAK SPACE}% on 20 bags" in judgement.reasons[0]
 
 
 def test_what_decided_comes_first() -> None:
