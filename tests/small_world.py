@@ -32,7 +32,7 @@ def definition(**changes: Any) -> dict[str, Any]:
         "selection": {"budget_scans": 400, "exploration_share": 0.1, "near_duplicate_bits": 4, "seed": 5},
         "labelling": {"annotators": 2, "schema_version": "1", "iou_agreement": 0.4, "min_agreement": 0.99},
         "snapshot": {
-            "splits": {"train": 0.6, "val": 0.15, "test": 0.25},
+            "splits": {"train": 0.5, "val": 0.25, "test": 0.25},
             "seed": 3,
             "min_scans": 1,
             "min_new_scans": 1,

@@ -166,7 +166,7 @@ def test_a_backfill_merges_into_the_next_snapshot(run_body, world):
     from scanloop.snapshots.manifest import load_snapshot
 
     define(run_body)
-    bags = [f"bag-{number}" for number in range(40)]
+    bags = [f"bag-{number}" for number in range(24)]
     add_bags(run_body, world, bags)
     label_everything(run_body, "one")
     before = {

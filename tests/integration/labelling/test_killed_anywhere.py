@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from small_world import add_bags, canonical_dump, define, die_at, rows_of, run_job_of, runner_of, traced
+
 import scanloop
 from scanloop.catalog import Catalog, audit
 from scanloop.cli.options import World
 from scanloop.settings import Settings
 from scanloop.store import open_store
-from small_world import add_bags, canonical_dump, define, die_at, rows_of, run_job_of, runner_of, traced
 
 BAGS = [f"bag-{number}" for number in range(16)]
 ROOMS = ("curation", "labelling", "review", "snapshots", "execution")
@@ -40,7 +41,7 @@ def make_world(make_database, tmp_path):
     def make(name):
         settings = Settings(home=tmp_path / name, database_url=make_database(), labelling_url="simulated:?miss=.15&swap=.1&seed=4")
         made.append(World(settings, open_store(settings.store_url), Catalog(settings.database_url)))
-        define(runner_of(made[-1]), snapshot={"splits": {"train": 0.5, "val": 0.25, "test": 0.25}})
+        define(runner_of(made[-1]))
         add_bags(runner_of(made[-1]), made[-1], BAGS)
         return made[-1]
 

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from small_world import SIZE_PX, add_bags, define, rows_of, run_job_of, scan_id_of
+
 from scanloop.errors import NothingToDo
 from scanloop.labelling.annotators import ErrorRates
 from scanloop.labelling.push import push_tasks
 from scanloop.labelling.server import TaskRequest
 from scanloop.labelling.simulated import SimulatedServer
 from scanloop.store import open_store
-from scipy.stats import binomtest
-from small_world import SIZE_PX, add_bags, define, rows_of, run_job_of, scan_id_of
 
 BAGS = [f"bag-{number}" for number in range(12)]
 TASK = TaskRequest("t0", "s0", "g", "top", "p.png", 48, 64, ("knife",), 1, 2)

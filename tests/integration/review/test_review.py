@@ -7,7 +7,7 @@ from small_world import add_bags, define, label_everything, rows_of, run_job_of,
 
 from scanloop.labelling.tasks import MAX_ROUNDS
 
-BAGS = [f"bag-{number}" for number in range(50)]
+BAGS = [f"bag-{number}" for number in range(24)]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_rounds_end_accepted_or_escalated(reviewed):
     rounds = {}
     for task in tasks:
         rounds.setdefault(task["scan_id"], []).append((task["round"], task["state"]))
-    assert len(rounds) == 100
+    assert len(rounds) == 48
     seen = set()
     for history in rounds.values():
         history.sort()

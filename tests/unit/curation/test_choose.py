@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+
 from scanloop.curation.choose import Candidate, Policy, choose, fair_quotas
 from scanloop.curation.near_duplicates import Fingerprint
 

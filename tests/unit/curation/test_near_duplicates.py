@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
+
 from scanloop.curation.near_duplicates import Fingerprint, duplicate_bags, near_pairs
 
 BASE = 0x0123456789ABCDEF

@@ -8,11 +8,12 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.stats import binomtest
+
 from scanloop.errors import WrongArguments
 from scanloop.labelling.annotators import ErrorRates, answer
 from scanloop.labelling.boxes import Box
 from scanloop.labelling.simulated import rates_from_url
-from scipy.stats import binomtest
 
 SIZE_PX = (200, 300)
 TRUTH = (Box("handgun", (20.0, 30.0, 60.0, 40.0)), Box("knife", (150.0, 100.0, 80.0, 20.0)))

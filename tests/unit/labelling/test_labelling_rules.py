@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from scanloop.errors import WrongArguments
 from scanloop.labelling.checks import MAX_BOXES, clipped, problems_of
 from scanloop.labelling.pull import Imported, judge, up_to_unknown

@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+
 from scanloop.labelling.boxes import Box, box_from_json, iou_matrix
 from scanloop.review.agreement import agree, match, mean_box, pair_score
 from scanloop.review.decide import decide

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from small_world import definition
+
 from scanloop.labelling.boxes import Box
 from scanloop.product_lines import ProductLine
 from scanloop.snapshots.collect import LabelledScan
 from scanloop.snapshots.effective import AnnotationSet
 from scanloop.snapshots.manifest import SnapshotRecord
-from small_world import definition
 
 KNIFE = Box("knife", (1.5, 2.0, 30.25, 4.0))
 

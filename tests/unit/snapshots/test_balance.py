@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from snapshot_records import KNIFE, record
+
 from scanloop.labelling.boxes import Box
 from scanloop.snapshots.balance import balance_of, repeat_factors, weighed
-from snapshot_records import KNIFE, record
 
 GUN = Box("handgun", (1, 1, 2, 2))
 

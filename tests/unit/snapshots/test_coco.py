@@ -3,10 +3,11 @@ from __future__ import annotations
 import contextlib
 import io
 
+from snapshot_records import KNIFE, record
+
 from scanloop.canonical import canonical_json
 from scanloop.labelling.boxes import Box
 from scanloop.snapshots.coco import image_ids, to_coco
-from snapshot_records import KNIFE, record
 
 GUN = Box("handgun", (1, 1, 2, 2))
 RECORDS = [record("b", boxes=(GUN, KNIFE)), record("a", boxes=(KNIFE, Box("retired", (0, 0, 1, 1)))), record("c", boxes=())]

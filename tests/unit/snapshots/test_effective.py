@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
+
 from scanloop.labelling.boxes import Box
 from scanloop.snapshots.effective import AnnotationSet, effective_annotation
 

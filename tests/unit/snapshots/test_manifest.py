@@ -6,6 +6,8 @@ import hashlib
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from snapshot_records import KNIFE, labelled, line, record
+
 from scanloop.errors import ObjectNotFound, WrongArguments
 from scanloop.labelling.boxes import Box
 from scanloop.snapshots.build import build_root, changed_scans, check_enough
@@ -13,7 +15,6 @@ from scanloop.snapshots.collect import Collected, records_of
 from scanloop.snapshots.manifest import SHARDS_PREFIX, SnapshotDamaged, SnapshotReader, load_snapshot, root_from_bytes, root_key
 from scanloop.snapshots.shards import SCHEMA, bucket_of, decode_shard, encode_shard, rows_digest
 from scanloop.snapshots.verify import violations
-from snapshot_records import KNIFE, labelled, line, record
 
 names = st.text(min_size=1, max_size=12)
 numbers = st.floats(0, 1e5, allow_nan=False).map(float)

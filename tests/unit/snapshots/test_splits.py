@@ -7,10 +7,11 @@ from collections import Counter
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from snapshot_records import labelled, line, record
+
 from scanloop.snapshots.collect import records_of
 from scanloop.snapshots.splits import drawn_split, split_bags
 from scanloop.snapshots.verify import leaks
-from snapshot_records import labelled, line, record
 
 SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}
 
