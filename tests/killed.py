@@ -69,7 +69,7 @@ def _child(function: Callable[..., Any], arguments: tuple[Any, ...], kill: str, 
     steps._KILL, steps._KILL_AT, steps._TRACE, steps._ACTIVE = kill, str(passing), trace or None, True
     try:
         function(*arguments)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  however the child ends, it says so
         sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()
         os._exit(getattr(error, "exit_code", 1))

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ CATEGORIES = ("handgun", "knife")
 NOW = datetime.now(UTC)
 
 
+@cache
 def make_network(seed: int = 0, size_px: int = 64) -> tuple[ModelConfig, torch.nn.Module]:
     """An RTMDet-tiny that was never trained but whose outputs vary from place to place, as a trained one's do."""
     import torch
@@ -185,9 +187,7 @@ def snapshot_of(home: DeviceHome) -> Mapping[str, Any]:
     from scanloop.edge.state import load_state
 
     state = load_state(home.state)
-    files = {
-        str(path.relative_to(home.folder)): path.stat().st_size for path in sorted(home.versions.glob("[0-9]*/*"))
-    }
+    files = {str(path.relative_to(home.folder)): path.stat().st_size for path in sorted(home.versions.glob("[0-9]*/*"))}
     return {"current": current_version(home), "counter": state.counter, "installed": dict(state.installed), "files": files}
 
 
@@ -204,3 +204,63 @@ def assert_whole(home: DeviceHome) -> int | None:
     installed = verified(home, version, load_state(home.state))
     Detector(installed.folder, threads=1)
     return version
+
+
+def seed_champion(run_body: Any, world: Any, *, seed: int = 0, approver: str | None = None, prefix: str = "one") -> dict[str, Any]:
+    """Give the product line `cabin` a champion: a model with random weights on the newest snapshot, a decision with evidence, and the real promotion."""
+    from small_world import rows_of
+
+    from scanloop.canonical import canonical_json
+    from scanloop.promotion.policy import GatePolicy, decision_id
+    from scanloop.promotion.promote import promote_candidate
+    from scanloop.training.network import model_id_of, weights_bytes
+
+    snapshot = rows_of(world, "snapshots")[-1]["snapshot_id"]
+    config, model = make_network(seed)
+    weights = weights_bytes(model.state_dict())
+    model_id = model_id_of(weights)
+    champions = rows_of(world, "champions", product_line="cabin")
+    champion_id = champions[0]["model_id"] if champions else None
+
+    def train(run: Any) -> dict[str, Any]:
+        row = {"model_id": model_id, "product_line": "cabin", "snapshot_id": snapshot, "parent_model_id": None, "recipe": "rtmdet_tiny"}
+        row |= {"config_key": world.store.put_content("training/configs", config.to_bytes(), ".json").key, "state": "candidate"}
+        row |= {"weights_key": world.store.put_content("models", weights, ".safetensors").key, "tracking_id": None}
+        run.publication.insert("models", [row], action="model.trained", subject="model_id")
+        return {"model_id": model_id}
+
+    def compare(run: Any) -> dict[str, Any]:
+        policy = GatePolicy.of(run.definition.gate)
+        name = decision_id(model_id, champion_id, snapshot, policy)
+        point = {"split": "val", "target_pfa": 0.1, "thresholds": {"handgun": 0.12, "knife": 0.15}}
+        needs_approval = policy.approval == "always"
+        evidence = {
+            "decision_id": name,
+            "candidate_id": model_id,
+            "policy": policy.as_json(),
+            "verdict": "promote",
+            "needs_approval": needs_approval,
+            "evidence_of": {"candidate": {"model_id": model_id, "operating_point": point}},
+        }
+        stored = run.store.put_content(f"evidence/{name}", canonical_json(evidence), ".json")
+        run.add_output(stored)
+        evaluations = [] if rows_of(world, "evaluations", model_id=model_id) else [model_id]
+        for each in evaluations:
+            row = {"evaluation_id": f"e-{each[:12]}", "model_id": each, "snapshot_id": snapshot, "product_line": "cabin"}
+            row |= {"results_key": "r", "outcomes_key": "o", "report_key": "p", "summary": {"operating_point": point}}
+            run.publication.insert("evaluations", [row], action="model.evaluated", subject="evaluation_id")
+        decision = {"decision_id": name, "product_line": "cabin", "candidate_id": model_id, "champion_id": champion_id}
+        decision |= {"snapshot_id": snapshot, "verdict": "promote", "needs_approval": needs_approval, "reasons": ["better"]}
+        decision |= {"evidence_key": stored.key, "evidence_sha256": stored.sha256, "approver": None}
+        run.publication.insert("decisions", [decision], action="decision.made", subject="decision_id")
+        return {"decision_id": name}
+
+    run_body("model.train", train, run_id=f"{prefix}-train", product_line="cabin")
+    decision = run_body("promotion.compare", compare, run_id=f"{prefix}-compare", product_line="cabin")["decision_id"]
+    return run_body(
+        "promotion.promote",
+        lambda run: promote_candidate(run, decision, approver),
+        run_id=f"{prefix}-promote",
+        product_line="cabin",
+        lease="cabin/promotion",
+    )

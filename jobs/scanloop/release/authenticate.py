@@ -4,6 +4,7 @@
     the export         has its receipt, which the catalog knows by hash, and which vouches for the bundle and for a parity that held
     the champion       is the model, by a decision to promote whose evidence hashes to what was recorded
     the promotion      has its receipt, and the approval by a named approver where the decision asks for one
+    every row          is what a run with a receipt published, unchanged
     the bundle         is whole, is for this product line, channel and number, and carries that very evidence
 
 The bundle's files are hashed here, never opened: the process that holds keys parses JSON of known shape and nothing else.
@@ -24,6 +25,7 @@ from scanloop.catalog.tables import champion_history, champions, decisions, prod
 from scanloop.edge.manifest import Manifest, parse_manifest
 from scanloop.errors import DataWrong
 from scanloop.execution.receipts import Receipt, load_with_hash, receipt_key
+from scanloop.promotion.receipts import NotVouched, vouched
 from scanloop.release.bundle import bundle_file_key
 from scanloop.release.requests import SigningRequest
 from scanloop.store import Store
@@ -63,12 +65,15 @@ def authenticate(store: Store, catalog: Catalog, request: SigningRequest, last_v
     """
     facts = read_facts(catalog, request)
     check_facts(request, facts, last_version)
+    for table, key in (("releases", request.release_id), ("decisions", facts.decision["decision_id"]), ("models", request.model_id)):
+        check_published(store, catalog, table, key)
     export = vouched_receipt(store, catalog, facts.release["run_id"], EXPORT_JOB, request.product_line)
     if export.result.get("release_id") != request.release_id:
         raise RequestRefused(f"The receipt of the export run {export.run_id} is about another release.")
     check_parity(store, export, request)
     promotion = vouched_receipt(store, catalog, facts.history["run_id"], PROMOTION_JOB, request.product_line)
-    check_approval(facts.decision, promotion, store.get(facts.decision["evidence_key"]))
+    check_promotion(facts, promotion)
+    check_evidence(facts.decision, promotion, store.get(facts.decision["evidence_key"]))
     return check_bundle(store, export, request, facts.decision["evidence_sha256"])
 
 
@@ -164,21 +169,41 @@ def check_parity(store: Store, export: Receipt, request: SigningRequest) -> None
         raise RequestRefused("The parity report is about another network than the one exported.")
 
 
-def check_approval(decision: Mapping[str, Any], promotion: Receipt, evidence: bytes) -> None:
+def check_published(store: Store, catalog: Catalog, table: str, key: str) -> None:
+    """The row must be what a completed run published, unchanged. Raises RequestRefused."""
+    try:
+        with catalog.read() as connection:
+            vouched(store, connection, table, key)
+    except NotVouched as error:
+        raise RequestRefused(error.message.removesuffix(" Nothing was promoted.")) from None
+
+
+def check_promotion(facts: Facts, promotion: Receipt) -> None:
+    """The promotion's receipt must tell of this very switch. Raises RequestRefused."""
+    expected = {
+        "champion": facts.champion["model_id"],
+        "sequence": facts.champion["sequence"],
+        "decision_id": facts.champion["decision_id"],
+    }
+    found = {name: promotion.result.get(name) for name in expected}
+    if found != expected:
+        raise RequestRefused(f"The promotion in run {promotion.run_id} made {found}, the catalog says {expected}.")
+
+
+def check_evidence(decision: Mapping[str, Any], promotion: Receipt, evidence: bytes) -> None:
     """The evidence must be what was decided on, and a named approver must have agreed where one is asked for. Raises RequestRefused."""
+    name = decision["decision_id"][:12]
     if hashlib.sha256(evidence).hexdigest() != decision["evidence_sha256"]:
-        raise RequestRefused(f"The evidence of decision {decision['decision_id'][:12]} is not what was recorded.")
-    recorded = promotion.result.get("decision_id", promotion.arguments.get("decision"))
-    if recorded != decision["decision_id"]:
-        raise RequestRefused(f"The promotion in run {promotion.run_id} followed another decision.")
+        raise RequestRefused(f"The evidence of decision {name} is not what was recorded.")
+    content = json.loads(evidence)
+    if (content.get("verdict"), content.get("candidate_id")) != ("promote", decision["candidate_id"]):
+        raise RequestRefused(f"The evidence of decision {name} does not say to promote this model.")
     if not decision["needs_approval"]:
         return
-    approver = promotion.arguments.get("approver") or promotion.result.get("approver")
-    policy = json.loads(evidence).get("policy", {})
-    if not approver or approver not in policy.get("approvers", []):
-        raise RequestRefused(
-            f"Decision {decision['decision_id'][:12]} needs an approval by one of {policy.get('approvers', [])}; found {approver!r}."
-        )
+    approver = promotion.result.get("approver")
+    named = content.get("policy", {}).get("approvers", [])
+    if not approver or approver not in named or decision["approver"] != approver:
+        raise RequestRefused(f"Decision {name} needs an approval by one of {', '.join(named) or 'nobody'}; found {approver!r}.")
 
 
 def check_bundle(store: Store, export: Receipt, request: SigningRequest, evidence_sha256: str) -> Manifest:

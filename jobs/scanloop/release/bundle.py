@@ -6,19 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from scanloop.edge.detector import OUTPUT_NAMES, Detector
 from scanloop.edge.manifest import BundleFile, Manifest
-from scanloop.edge.selfcheck import sample_outputs
-from scanloop.scans.planes import encode_planes
 from scanloop.steps import step
 from scanloop.store import Store, StoredObject
 from scanloop.store.base import sha256_of
-from scanloop.training.detections import Detections
-from scanloop.training.preprocess import prepare_input
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scanloop.edge.detector import Detector
+    from scanloop.training.detections import Detections
 
 BUNDLES_PREFIX = "bundles"
 
@@ -51,6 +50,11 @@ def write_rules(
 
 def write_selftest(folder: Path, detector: Detector, planes: Mapping[str, np.ndarray], alarms: Detections) -> None:
     """Write one real scan, and what the network answers to it here."""
+    from scanloop.edge.detector import OUTPUT_NAMES
+    from scanloop.edge.selfcheck import sample_outputs
+    from scanloop.scans.planes import encode_planes
+    from scanloop.training.preprocess import prepare_input
+
     names = [name for name in ("high", "low") if name in planes]
     kept = {name: planes[name] for name in names}
     (folder / "selftest.tiff").write_bytes(encode_planes(kept))

@@ -13,7 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from scanloop.canonical import canonical_json
-from scanloop.catalog.tables import champions, decisions, evaluations, models, releases
+from scanloop.catalog.tables import champions, decisions, models, releases
 from scanloop.edge.manifest import REQUIRED_FILES
 from scanloop.errors import DataWrong, NothingToDo
 from scanloop.execution import JobRun
@@ -41,8 +41,6 @@ class Champion:
     """Where the evidence of that decision is."""
     evidence_sha256: str
     """What the evidence must hash to."""
-    judged_on: str
-    """Snapshot that the decision was made on: thresholds are from its val split."""
 
 
 def export_release(run: JobRun, product_line: str) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def export_release(run: JobRun, product_line: str) -> dict[str, Any]:
     folder = run.workdir / "bundle"
     folder.mkdir(exist_ok=True)
     (folder / "evidence.json").write_bytes(evidence)
-    parity = _export_and_compare(run, champion, folder)
+    parity = _export_and_compare(run, champion, folder, operating_point(evidence, champion.model_id))
     report = {"release": f"{product_line}/{version}", "model_id": champion.model_id, "snapshot_id": champion.snapshot_id, **parity}
     report["onnx_sha256"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     parity_object = run.store.put_content(PARITY_PREFIX, canonical_json(report), ".json")
@@ -112,22 +110,19 @@ def _releases_of(run: JobRun, product_line: str) -> list[dict[str, Any]]:
         return [dict(row) for row in rows]
 
 
-def _operating_point(run: JobRun, champion: Champion) -> dict[str, Any]:
-    with run.catalog.read() as connection:
-        summary = connection.execute(
-            sa.select(evaluations.c.summary).where(
-                evaluations.c.model_id == champion.model_id, evaluations.c.snapshot_id == champion.judged_on
-            )
-        ).scalar_one_or_none()
-    if not summary or "operating_point" not in summary:
-        raise DataWrong(
-            f"Model {champion.model_id[:12]} has no evaluation on snapshot {champion.judged_on[:12]}, so no threshold to release it with."
-        )
-    point: dict[str, Any] = summary["operating_point"]
-    return point
+def operating_point(evidence: bytes, model_id: str) -> dict[str, Any]:
+    """The thresholds that the decision judged the champion at. Raises DataWrong if the evidence is about another model."""
+    try:
+        judged = json.loads(evidence)["evidence_of"]["candidate"]
+        point: dict[str, Any] = judged["operating_point"]
+        if judged["model_id"] == model_id and point["thresholds"]:
+            return point
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DataWrong(f"The evidence of the decision names no thresholds of model {model_id[:12]}.")
 
 
-def _export_and_compare(run: JobRun, champion: Champion, folder: Path) -> dict[str, Any]:
+def _export_and_compare(run: JobRun, champion: Champion, folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
     """Fill `folder` with the files of the bundle, evidence apart. Returns the parity as plain values."""
     from scanloop.edge.detector import Detector
     from scanloop.release.bundle import write_rules, write_selftest
@@ -143,7 +138,7 @@ def _export_and_compare(run: JobRun, champion: Champion, folder: Path) -> dict[s
     model = build_model(config, weights)
     export_onnx(model, len(config.options.planes), config.options.size_px, folder / "model.onnx")
     step("release.after_onnx")
-    write_rules(folder, config.categories, config.preprocess, config.postprocess, _operating_point(run, champion))
+    write_rules(folder, config.categories, config.preprocess, config.postprocess, point)
     detector = Detector(folder)
     scans = _val_scans(run, champion)
     parity, alarms = compare(model, detector, scans)

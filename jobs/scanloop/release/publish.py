@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scanloop.catalog.tables import releases
-from scanloop.errors import DataWrong, WorldUnavailable
+from scanloop.errors import DataWrong, ObjectConflict, WorldUnavailable
 from scanloop.execution import JobRun
 from scanloop.release.requests import SigningAnswer, SigningRequest, read_answer, request_key
 from scanloop.release.verify import verify_release
@@ -29,7 +29,11 @@ def publish_release(run: JobRun, product_line: str, release_id: str, *, wait_s: 
     request = SigningRequest(
         release_id, product_line, row["channel"], row["version"], row["model_id"], row["bundle_key"], row["bundle_sha256"], row["run_id"]
     )
-    run.store.put_if_absent(request_key(release_id), request.to_bytes(), owner=release_id)
+    try:
+        run.store.put_if_absent(request_key(release_id), request.to_bytes(), owner=release_id)
+    except ObjectConflict:
+        if run.store.get(request_key(release_id)) != request.to_bytes():
+            raise DataWrong(f"{run.store.uri(request_key(release_id))} asks for something else than the catalog: it was forged.") from None
     step("release.after_request")
     run.add_input("release", release_id)
     answer = _wait_for_answer(run, release_id, wait_s)

@@ -121,7 +121,9 @@ class Signer:
             self._put(target_key(path, manifest.sha256), data)
         step("release.after_targets")
         roles = (line_role(manifest.product_line), "snapshot", "timestamp")
-        after = with_targets(state, manifest.product_line, targets, {role: self.keys.signer(role) for role in roles}, self.now(), self.expiries)
+        after = with_targets(
+            state, manifest.product_line, targets, {role: self.keys.signer(role) for role in roles}, self.now(), self.expiries
+        )
         self.folder.commit(state, after)
         return after
 

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from release_world import Channel, shared_bundle
+
 from scanloop.edge.device import DeviceHome
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import scan_files
 from release_world import make_scan
+
 from scanloop.edge.answer import answer_scan
 from scanloop.edge.detector import Detector
 from scanloop.edge.install import current_version
@@ -76,6 +76,7 @@ def test_a_device_without_a_release_says_so(channel, planes, tmp_path):
 
 def test_a_device_with_a_damaged_release_answers_with_the_one_before(channel, device, planes, bundle, tmp_path):
     from release_world import variant
+
     from scanloop.edge.update import update
 
     channel.release(variant(bundle, tmp_path / "second", "second"), 2)
@@ -85,7 +86,19 @@ def test_a_device_with_a_damaged_release_answers_with_the_one_before(channel, de
     assert answer_scan(device, tmp_path / "scan.dcs").version == 1
 
 
-FORBIDDEN = ("torch", "mmdet", "mmcv", "mmengine", "sqlalchemy", "psycopg", "boto3", "clearml", "great_expectations", "pandas", "matplotlib")
+FORBIDDEN = (
+    "torch",
+    "mmdet",
+    "mmcv",
+    "mmengine",
+    "sqlalchemy",
+    "psycopg",
+    "boto3",
+    "clearml",
+    "great_expectations",
+    "pandas",
+    "matplotlib",
+)
 DEVICE = f"""
 import importlib.abc, sys
 

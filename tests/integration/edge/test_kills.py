@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 import killed
+import pytest
 from release_world import Channel, assert_whole, snapshot_of, variant
+
 from scanloop.edge import install
 from scanloop.edge.channel import UpdateRefused
 from scanloop.edge.device import DeviceHome, enrol

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
 from release_world import NOW, Channel, assert_whole, snapshot_of, variant
+
 from scanloop.edge import install
 from scanloop.edge.channel import UpdateRefused, fetch_first_root
 from scanloop.edge.device import DeviceHome, enrol
@@ -342,7 +342,12 @@ def test_a_root_signed_by_somebody_else_is_not_trusted(channel, tmp_path):
     root["signed"]["expires"] = "2099-01-01T00:00:00Z"
     with pytest.raises(DataWrong, match="trusted root"):
         enrol(
-            DeviceHome(tmp_path / "d"), site="a", product_line="cabin", channel="stable", channel_url=channel.url, root=json.dumps(root).encode()
+            DeviceHome(tmp_path / "d"),
+            site="a",
+            product_line="cabin",
+            channel="stable",
+            channel_url=channel.url,
+            root=json.dumps(root).encode(),
         )
 
 

@@ -97,7 +97,13 @@ def test_other_work_goes_on(home):
 
 @needs_landlock
 def test_a_job_runs_behind_the_fence(home, environment):
-    command = [str(Path(sys.executable).parent / "scanloop"), "definitions", "apply", "--folder", str(Path(__file__).parents[3] / "product_lines")]
+    command = [
+        str(Path(sys.executable).parent / "scanloop"),
+        "definitions",
+        "apply",
+        "--folder",
+        str(Path(__file__).parents[3] / "product_lines"),
+    ]
     for name in ("work", "channel", "landing", "truth"):
         (home / name).mkdir(exist_ok=True)
     launcher = [sys.executable, "-m", "scanloop.release.protect", "--deny", str(home / "signer"), "--"]

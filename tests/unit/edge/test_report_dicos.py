@@ -67,9 +67,14 @@ def test_an_independent_toolkit_reads_the_same(tmp_path, threats):
     assert (found["TDRType"].name, found["ScanType"].name, found["OOIType"].name) == ("enumMachine", "enumOperational", "enumTypeBaggage")
     assert found["AlarmDecision"].name == ("enumAlarm" if threats else "enumClear")
     assert (found["OOIID"], found["InstanceUID"], found["ProcessingTime"]) == ("B000777", "2.25.12", 41.5)
-    assert found["ATR"] == {"manufacturer": "Scanloop", "version": "release 3", "parameters": {"product_line": "cabin", "model": "0123456789ab"}}
+    assert found["ATR"] == {
+        "manufacturer": "Scanloop",
+        "version": "release 3",
+        "parameters": {"product_line": "cabin", "model": "0123456789ab"},
+    }
     read = [
-        (threat["Assessment"]["description"], threat["Assessment"]["probability"], threat["Assessment"]["flag"].name) for threat in found["PTOs"]
+        (threat["Assessment"]["description"], threat["Assessment"]["probability"], threat["Assessment"]["flag"].name)
+        for threat in found["PTOs"]
     ]
     assert read == [(threat["category"], threat["score"], "enumThreat") for threat in threats]
 
@@ -84,7 +89,12 @@ def test_answering_again_gives_the_same_report_and_another_release_another():
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["knife", "handgun"]), st.floats(0, 1, width=32), *(st.floats(0, 2000, width=32) for _ in range(2)), *(st.floats(0.5, 500, width=32) for _ in range(2))),
+        st.tuples(
+            st.sampled_from(["knife", "handgun"]),
+            st.floats(0, 1, width=32),
+            *(st.floats(0, 2000, width=32) for _ in range(2)),
+            *(st.floats(0.5, 500, width=32) for _ in range(2)),
+        ),
         max_size=5,
     )
 )
