@@ -8,9 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from scanloop.errors import WrongArguments
+
+if TYPE_CHECKING:
+    from scanloop.simulator.delivery import DeliveryOrder
 
 log = logging.getLogger(__name__)
 LINE_EVERY = 20
@@ -19,19 +25,22 @@ LINE_EVERY = 20
 app = typer.Typer(no_args_is_help=True, help="Simulated sites: dual-energy two-view scanners deliver bags, with known ground truth.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `deliver` a command of its own while it is the only one."""
+BagsOption = Annotated[int, typer.Option("--bags", min=1, help="Bags to scan; each gives a top and a side view.")]
+SitesOption = Annotated[int, typer.Option("--sites", min=1, help="Sites that they arrive at in turn. Two sites have every scanner model.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")]
+RoundOption = Annotated[int, typer.Option("--round", min=0, help="Which delivery: every round has other bags, a week later.")]
+ThreatsOption = Annotated[str, typer.Option("--threats", help="Categories to draw threats from, separated by commas.", show_default="all")]
+CleanOption = Annotated[float, typer.Option("--clean-fraction", min=0.0, max=1.0, help="Share of bags without a threat.")]
 
 
 @app.command("deliver")
 def deliver(
-    bags: Annotated[int, typer.Option("--bags", min=1, help="Bags to scan; each gives a top and a side view.")] = 20,
-    sites: Annotated[int, typer.Option("--sites", min=1, help="Sites that they arrive at in turn. Two sites have every scanner model.")] = 2,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 0,
-    round_number: Annotated[int, typer.Option("--round", min=0, help="Which delivery: every round has other bags, a week later.")] = 1,
-    threats: Annotated[str, typer.Option("--threats", help="Categories to draw threats from, separated by commas.", show_default="all")] = "",
-    clean_fraction: Annotated[float, typer.Option("--clean-fraction", min=0.0, max=1.0, help="Share of bags without a threat.")] = 0.4,
+    bags: BagsOption = 20,
+    sites: SitesOption = 2,
+    seed: SeedOption = 0,
+    round_number: RoundOption = 1,
+    threats: ThreatsOption = "",
+    clean_fraction: CleanOption = 0.4,
 ) -> None:
     """Deliver simulated scans to the landing zone (SCANLOOP_LANDING_URL) and their ground truth to SCANLOOP_TRUTH_URL.
 
@@ -40,18 +49,51 @@ def deliver(
     Example: scanloop simulate deliver --sites 2 --bags 50 --seed 7 --threats handgun,knife
     """
     from scanloop.settings import read_settings
-    from scanloop.simulator.delivery import DeliveryOrder
     from scanloop.simulator.delivery import deliver as deliver_order
-    from scanloop.simulator.items.threats import THREATS
     from scanloop.store import open_store
 
-    chosen = tuple(dict.fromkeys(name.strip() for name in threats.split(",") if name.strip())) or tuple(THREATS)
-    order = DeliveryOrder(sites, bags, seed, round_number, chosen, clean_fraction)
+    order = _order(sites, bags, seed, round_number, threats, clean_fraction)
     settings = read_settings()
     landing, truth = open_store(settings.landing_url), open_store(settings.truth_url)
     with _progress(f"Round {round_number}", bags) as on_bag:
         counts = deliver_order(landing, truth, order, on_bag)
     sys.stdout.write(json.dumps(counts, sort_keys=True) + "\n")
+
+
+@app.command("picture")
+def picture(
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write.", show_default=False)],
+    bags: BagsOption = 6,
+    sites: SitesOption = 2,
+    seed: SeedOption = 0,
+    round_number: RoundOption = 1,
+    threats: ThreatsOption = "",
+    clean_fraction: CleanOption = 0.4,
+    boxes: Annotated[bool, typer.Option("--boxes/--no-boxes", help="Draw the true boxes.")] = True,
+) -> None:
+    """Draw the bags that `deliver` would deliver with the same options, in colour, on one contact sheet.
+
+    Example: scanloop simulate picture --bags 6 --seed 7 --out bags.png
+    """
+    from scanloop.scans.views import encode_png
+    from scanloop.simulator.sheet import contact_sheet
+
+    order = _order(sites, bags, seed, round_number, threats, clean_fraction)
+    content = encode_png(contact_sheet(order, with_boxes=boxes))
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise WrongArguments(f"The picture cannot be written to {out}: {error.strerror}.") from None
+    sys.stdout.write(json.dumps({"bags": bags, "picture": str(out), "size_bytes": len(content)}, sort_keys=True) + "\n")
+
+
+def _order(sites: int, bags: int, seed: int, round_number: int, threats: str, clean_fraction: float) -> DeliveryOrder:
+    """What the options ask for. Raises WrongArguments."""
+    from scanloop.simulator.delivery import DeliveryOrder
+    from scanloop.simulator.items.threats import THREATS
+
+    chosen = tuple(dict.fromkeys(name.strip() for name in threats.split(",") if name.strip())) or tuple(THREATS)
+    return DeliveryOrder(sites, bags, seed, round_number, chosen, clean_fraction)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ _RARE = {
     "cutlery": 0.5,
     "mug": 0.6,
     "camera": 0.6,
-    "thermos": 0.7,
+    "thermos": 0.4,
     "shoe_pair": 0.7,
     "tablet": 0.7,
     "hair_dryer": 0.8,

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import imagecodecs
 import pytest
 from typer.testing import CliRunner
 
@@ -181,3 +182,34 @@ def test_the_command_refuses_an_unknown_category(tmp_path: Path, monkeypatch: py
     with pytest.raises(WrongArguments, match="sword"):
         CliRunner().invoke(app, ["deliver", "--threats", "sword"], catch_exceptions=False)
     assert not (tmp_path / "landing").exists()
+
+
+def test_the_picture_draws_the_true_boxes_and_nothing_else(tmp_path: Path) -> None:
+    out, plain = tmp_path / "sheet.png", tmp_path / "plain.png"
+    words = ["picture", "--bags", "1", "--seed", "3", "--clean-fraction", "0"]
+    result = CliRunner().invoke(app, [*words, "--out", str(out)], catch_exceptions=False)
+    assert json.loads(result.stdout)["size_bytes"] == out.stat().st_size
+    CliRunner().invoke(app, [*words, "--no-boxes", "--out", str(plain)], catch_exceptions=False)
+    drawn, bare = (imagecodecs.png_decode(path.read_bytes()) for path in (out, plain))
+    red = (drawn == (220, 20, 40)).all(axis=2)
+    assert not (bare == (220, 20, 40)).all(axis=2).any()
+    top, _side = make(DeliveryOrder(2, 1, 3, clean_fraction=0.0), 0)
+    for x, y, width, height in (box.bbox_xywh for box in top.scan.boxes):
+        assert red[y - 1, x - 1 : x + width + 1].all()
+        assert red[y - 1 : y + height + 1, x + width].all()
+
+
+def test_the_picture_has_two_bags_a_row(tmp_path: Path) -> None:
+    sheets = []
+    for bags in (1, 2, 3):
+        out = tmp_path / f"{bags}.png"
+        CliRunner().invoke(app, ["picture", "--bags", str(bags), "--out", str(out)], catch_exceptions=False)
+        sheets.append(imagecodecs.png_decode(out.read_bytes()).shape)
+    assert sheets[1][1] > 1.8 * sheets[0][1]
+    assert (sheets[2][0], sheets[2][1]) == (2 * sheets[1][0], sheets[1][1])
+
+
+def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    words = ["picture", "--bags", "1", "--out", str(tmp_path / "no" / "such" / "folder.png")]
+    with pytest.raises(WrongArguments, match="No such file"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
