@@ -42,7 +42,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Read `INDEX/COUNT`, such as `00/04`. Raises WrongArguments."""
-        found = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text)
+        found = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
         if not found:
             raise WrongArguments(f"Expected a shard as INDEX/COUNT, such as 00/04, found {text[:40]!r}.")
         return cls(int(found[1]), int(found[2]))

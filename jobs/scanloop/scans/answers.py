@@ -66,7 +66,7 @@ class Answer(BaseModel):
 
 def clean_sentence(text: str) -> str:
     """A message from the child as one printable line."""
-    return " ".join(clean_text(text[at : at + MAX_TEXT]) for at in range(0, min(len(text), 512), MAX_TEXT)).strip()
+    return clean_text(text, 512)
 
 
 def content_of(answer: ContentAnswer, out: Path) -> ScanContent:

@@ -22,10 +22,10 @@ _PLANE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 
 
-def clean_text(text: object) -> str:
-    """Text from outside as one printable line of at most MAX_TEXT characters, Unicode NFC; control and format characters become spaces."""
+def clean_text(text: object, limit: int = MAX_TEXT) -> str:
+    """Text from outside as one printable line of at most `limit` characters, Unicode NFC; control and format characters become spaces."""
     printable = (" " if unicodedata.category(character)[0] in "CZ" else character for character in unicodedata.normalize("NFC", str(text)))
-    return " ".join("".join(printable).split())[:MAX_TEXT].strip()
+    return " ".join("".join(printable).split())[:limit].strip()
 
 
 def slug(text: str) -> str:

@@ -43,6 +43,8 @@ ENERGIES = {
     "DENSITY": "density",
 }
 """Value of ImageType to plane name."""
+_MAX_VALUE_BYTES = 2048
+"""More of a text than this is not converted: none of the elements may be that long."""
 _NOT_PROJECTED = frozenset({"", "NONE", "NO"})
 _BINARY_VRS = frozenset({"US", "UL", "SS", "SL", "UV", "SV"})
 _TAGS = {
@@ -151,7 +153,7 @@ class _Header:
         """A text as one clean line; several values keep their backslashes. Empty if absent."""
         from pydicom.charset import decode_bytes
 
-        return clean_text(decode_bytes(self._raw(keyword)[1].rstrip(b" \0"), self._encodings, {0x0A, 0x0C, 0x0D}))
+        return clean_text(decode_bytes(self._raw(keyword)[1][:_MAX_VALUE_BYTES].rstrip(b" \0"), self._encodings, {0x0A, 0x0C, 0x0D}))
 
     def values(self, keyword: str) -> list[str]:
         """A text of several values."""

@@ -18,16 +18,20 @@ MIN_TRANSMISSION = 1e-3
 """Less counts as no penetration: about the dark noise of a 16-bit line scanner."""
 SOFTNESS = 0.05
 """Added to the high-energy attenuation, so that noise in nearly empty places reads as air instead of as any material at all."""
+AIR_BAND = 0.08
+"""Pixels this close (relative) to the brightest percentile count as air."""
 MAX_EXCESS = 1.5
 """R - 1 that becomes full scale: lead and tungsten are beyond, steel is near the middle."""
 
 
 def air_level(pixels: np.ndarray) -> float:
-    """What unattenuated beam reads in a plane (H, W) uint16: its 99th percentile, but never below three quarters of full scale.
+    """What unattenuated beam reads in a plane (H, W) uint16: the median of what is within AIR_BAND of its brightest percentile.
 
-    Scanners leave headroom of a few percent, each its own; a picture without any air must not be taken for one with.
+    Scanners leave headroom of a few percent, each its own. It is never below three quarters of full scale: a picture without any air must not be
+    taken for one with.
     """
-    return float(min(max(np.percentile(pixels, 99), 0.75 * FULL_SCALE), FULL_SCALE))
+    bright = pixels[pixels >= (1 - AIR_BAND) * np.percentile(pixels, 99)]
+    return float(max(np.median(bright), 0.75 * FULL_SCALE))
 
 
 def transmission(pixels: np.ndarray, air: float = FULL_SCALE) -> np.ndarray:

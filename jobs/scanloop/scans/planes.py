@@ -65,17 +65,21 @@ def read_planes(source: bytes | Path, names: Sequence[str] | None = None, *, is_
     import tifffile
 
     stored: dict[str, np.ndarray] = {}
+    pages: list[str] = []
     wanted = None if names is None else {*names, *(("high", "low") if MATERIAL in names else ())}
     try:
         with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as tiff:
             for page in tiff.pages:
                 assert isinstance(page, tifffile.TiffPage)
                 name = page.description
+                pages.append(name)
                 if wanted is None or name in wanted:
                     bits = int(page.tags.valueof(_MAX_SAMPLE_VALUE_TAG, 65535)).bit_length()
                     stored[name] = page.asarray() if is_native else scale_to_16_bits(page.asarray(), bits)
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError) as error:
+    except (tifffile.TiffFileError, ValueError, LookupError, RuntimeError) as error:
         raise DataWrong(f"Expected a planes TIFF, found something else: {error}.") from None
+    if not pages:
+        raise DataWrong("Expected a planes TIFF, found one without a page.")
     if names is None:
         return stored
     if MATERIAL in names and {"high", "low"} <= stored.keys():
@@ -83,5 +87,5 @@ def read_planes(source: bytes | Path, names: Sequence[str] | None = None, *, is_
 
         stored[MATERIAL] = material(stored["high"], stored["low"])
     if absent := [name for name in names if name not in stored]:
-        raise DataWrong(f"Expected the planes {', '.join(absent)}, found only {', '.join(stored) or 'none'}.")
+        raise DataWrong(f"Expected the planes {', '.join(absent)}, found only {', '.join(pages)}.")
     return {name: stored[name] for name in names}

@@ -101,7 +101,7 @@ class Sandbox:
         while True:
             if self._served >= FILES_A_CHILD and not asked:
                 self._stop()
-            while len(asked) < _IN_FLIGHT and self._served < FILES_A_CHILD and (file := next(waiting, None)) is not None:
+            while len(asked) < _IN_FLIGHT and self._served + len(asked) < FILES_A_CHILD and (file := next(waiting, None)) is not None:
                 self._asked += 1
                 asked.append((file, self._folder / f"planes-{self._asked}"))
                 self._ask(*asked[-1], is_alone=len(asked) == 1)
@@ -127,7 +127,6 @@ class Sandbox:
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a child and wait for its first line, so that no file is blamed for a start that fails."""
         self.starts += 1
-        self._served = 0
         self._buffer = b""
         environment = {
             "LANG": "C.UTF-8",
@@ -209,6 +208,7 @@ class Sandbox:
         return ScanRefused("reader_died", f"The process that read it was ended by {name} (it may use {MEMORY_BYTES >> 20} MiB).")
 
     def _stop(self) -> None:
+        self._served = 0
         if self._child is None:
             return
         child, self._child = self._child, None

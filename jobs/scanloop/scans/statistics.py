@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from scanloop.scans.material import AIR_BAND
 from scanloop.scans.planes import FULL_SCALE
 
-_AIR_BAND = 0.08
-"""Pixels this close (relative) to the brightest percentile count as air."""
 _DARK = 0.002
 """Transmission below this counts as no signal; a little above dark noise."""
 _BLANK_SPREAD = 0.02
@@ -53,13 +52,14 @@ class PlaneStatistics:
 def _dead_lines(pixels: np.ndarray, axis: int) -> int:
     spread = np.ptp(pixels, axis=axis)
     top = pixels.max(axis=axis)
-    return int(np.count_nonzero((spread <= _LINE_SPREAD * FULL_SCALE) & (top < FULL_SCALE)))
+    is_stuck = (spread <= _LINE_SPREAD * FULL_SCALE) & (top < FULL_SCALE)
+    return int(np.count_nonzero(is_stuck | (top < _DARK * FULL_SCALE)))
 
 
 def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:
     """Measure a plane (H, W) uint16 at full scale 65535."""
     low, bright = np.percentile(pixels, (0.1, 99))
-    air = pixels >= bright * (1 - _AIR_BAND)
+    air = pixels >= bright * (1 - AIR_BAND)
     is_blank = bool(bright - low < _BLANK_SPREAD * FULL_SCALE)
     return PlaneStatistics(
         mean=round(float(pixels.mean()) / FULL_SCALE, 6),
