@@ -1,0 +1,79 @@
+"""Samples: boxes follow pixels, whatever is mirrored, cut or unknown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scanloop.training import dataset as module
+from scanloop.training.dataset import ScanDataset, make_sample, mirrored, packed
+from scanloop.training.sampling import Draw
+
+CATEGORIES = ("handgun", "knife")
+SPEC = ("high", "low", "material")
+
+
+def sample(number: int = 0):
+    """A scan with one dark block, and its box."""
+    high = np.full((60, 100), 65535, dtype=np.uint16)
+    x, y = 10 + number, 20
+    high[y : y + 20, x : x + 30] = 20000
+    boxes = [("knife", (x, y, 30, 20)), ("unknown", (0, 0, 5, 5)), ("handgun", (50, 50, 0.5, 0.5))]
+    planes = {"high": high, "low": (high * 0.9).astype(np.uint16)}
+    return make_sample(planes, boxes, ("knife",), categories=CATEGORIES, size_px=100, planes_spec=SPEC)
+
+
+def block_of(pixels: np.ndarray) -> list[int]:
+    """Left, top, right and bottom of what is dark."""
+    rows, columns = np.nonzero(pixels[0] > 0.3)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_known_and_visible_boxes_are_kept():
+    made = sample()
+    assert made.boxes_xyxy.tolist() == [[10, 20, 40, 40]]
+    assert made.category_ids.tolist() == [1]
+    assert made.looked_for == (False, True)
+    assert block_of(made.pixels) == [10, 20, 40, 40]
+
+
+@pytest.mark.parametrize("horizontally", [False, True])
+@pytest.mark.parametrize("vertically", [False, True])
+def test_boxes_are_mirrored_with_the_pixels(horizontally, vertically):
+    turned = mirrored(sample(), horizontally, vertically)
+    assert turned.boxes_xyxy.tolist() == [block_of(turned.pixels)]
+    back = mirrored(turned, horizontally, vertically)
+    assert np.array_equal(back.pixels, sample().pixels)
+
+
+def test_a_draw_decides_how_it_is_shown():
+    shown = ScanDataset(sample, 3, CATEGORIES, seed=4, flip_probability=0.5)
+    again = ScanDataset(sample, 3, CATEGORIES, seed=4, flip_probability=0.5)
+    draws = [Draw(1, position) for position in range(12)]
+    pixels = [shown[draw]["inputs"].numpy() for draw in draws]
+    assert all(np.array_equal(first, again[draw]["inputs"].numpy()) for first, draw in zip(pixels, draws, strict=True))
+    assert len({array.tobytes() for array in pixels}) == 4
+
+
+def test_what_does_not_fit_into_memory_is_read_again(monkeypatch):
+    read = []
+
+    def load(index):
+        read.append(index)
+        return sample(index)
+
+    monkeypatch.setattr(module, "CACHE_BYTES", 2 * sample().pixels.nbytes)
+    shown = ScanDataset(load, 3, CATEGORIES, seed=0, flip_probability=0.0)
+    shown.warm_up(2)
+    read.clear()
+    for index in (0, 1, 2, 2):
+        shown[Draw(index, 0)]
+    assert read == [2, 2]
+
+
+def test_mmdet_gets_ground_truth_and_what_was_looked_for():
+    made = packed(sample())
+    truth = made["data_samples"]
+    assert truth.gt_instances.bboxes.tolist() == [[10, 20, 40, 40]]
+    assert truth.gt_instances.labels.tolist() == [1]
+    assert truth.metainfo["looked_for"] == (False, True)
+    assert made["inputs"].shape == (3, 100, 100)
