@@ -43,11 +43,12 @@ def explain(
     counts = found.selection["counts"]
     table = Table(title=f"Selection {found.selection['selection_id']} of {found.selection['product_line']}")
     table.caption = f"{counts['chosen']} of {counts['candidates']} scans chosen, {counts['near_duplicates']} near copies left out"
-    for heading in ("rank", "scan", "bag", "scanner", "view", "chosen", "score", "reason"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("rank", "scan", "view", "chosen", "score"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("reason", overflow="fold")
     for item in found.items[:limit]:
-        names = (item["scan_id"][:12], item["bag_id"], item["scanner_id"], item["view_name"])
-        table.add_row(str(item["rank"]), *names, "yes" if item["is_chosen"] else "no", f"{item['score']:.3f}", item["reason"])
+        is_chosen = "yes" if item["is_chosen"] else "no"
+        table.add_row(str(item["rank"]), item["scan_id"][:12], item["view_name"], is_chosen, f"{item['score']:.3f}", item["reason"])
     Console().print(table)
 
 

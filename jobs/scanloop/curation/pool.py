@@ -54,14 +54,13 @@ def candidates_of(
     Without `category`: scans that no ordinary selection chose. With it: scans that no selection chose for that category, whatever else was
     looked for in them, acquired from `since` to before `until`.
     """
-    chosen = _chosen(definition.product_line, category)
     scans = tables.scans
     conditions = [
         scans.c.state == "validated",
         ~scans.c.is_projected,
         scans.c.scan_type == "operational",
         scans.c.modality != "CT",
-        scans.c.scan_id.not_in(sa.select(chosen.c.scan_id)),
+        ~_was_chosen(definition.product_line, category),
     ]
     if since is not None:
         conditions.append(scans.c.acquired_at >= since)
@@ -72,8 +71,7 @@ def candidates_of(
 
 def history_of(connection: sa.Connection, product_line: str, *, category: str | None = None, before: datetime | None = None) -> list[Known]:
     """Scans that earlier selections chose (for `category`, if given; created before `before`, if given), whatever became of them since."""
-    chosen = _chosen(product_line, category, before)
-    return _known(connection, [tables.scans.c.scan_id.in_(sa.select(chosen.c.scan_id))], None)
+    return _known(connection, [_was_chosen(product_line, category, before)], None)
 
 
 def scans_of(connection: sa.Connection, selection_id: str) -> list[Known]:
@@ -99,20 +97,20 @@ def described(known: Iterable[Known], store: Store) -> list[Candidate]:
     ]
 
 
-def _chosen(product_line: str, category: str | None, before: datetime | None = None) -> sa.Subquery:
+def _was_chosen(product_line: str, category: str | None, before: datetime | None = None) -> sa.Exists:
+    """Whether a selection of the product line chose the scan: an ordinary one, or for `category` any that asks about it."""
     selections, items = tables.selections, tables.selection_items
     asked = selections.c.parameters
-    counts = asked["kind"].astext == KIND if category is None else asked["looked_for"].contains([category])
-    conditions = [selections.c.product_line == product_line, items.c.is_chosen, counts]
+    conditions = [
+        items.c.scan_id == tables.scans.c.scan_id,
+        items.c.is_chosen,
+        selections.c.selection_id == items.c.selection_id,
+        selections.c.product_line == product_line,
+        asked["kind"].astext == KIND if category is None else asked["looked_for"].contains([category]),
+    ]
     if before is not None:
         conditions.append(selections.c.created_at < before)
-    return (
-        sa.select(items.c.scan_id)
-        .join(selections, selections.c.selection_id == items.c.selection_id)
-        .where(*conditions)
-        .distinct()
-        .subquery()
-    )
+    return sa.exists().where(*conditions)
 
 
 def _known(connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], definition: ProductLine | None) -> list[Known]:

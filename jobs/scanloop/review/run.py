@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from scanloop.canonical import digest_of
 from scanloop.catalog import tables
+from scanloop.errors import DataWrong
 from scanloop.execution import JobRun
 from scanloop.labelling.boxes import Box, boxes_from_json
 from scanloop.review.decide import Verdict, decide
@@ -21,7 +22,11 @@ TOOL = "scanloop-review/1"
 
 
 def review_tasks(run: JobRun) -> dict[str, Any]:
-    """Decide about every submitted task of the product line: one review a task, and a consensus annotation for each accepted one."""
+    """Decide about every submitted task of the product line: one review a task, and a consensus annotation for each accepted one.
+
+    Raises:
+        DataWrong: a task counts as submitted without the annotations that it takes.
+    """
     product_line, policy = run.definition.product_line, run.definition.labelling
     with run.catalog.read() as connection:
         tasks = _submitted(connection, product_line)
@@ -29,6 +34,10 @@ def review_tasks(run: JobRun) -> dict[str, Any]:
     verdicts: Counter[str] = Counter(accepted=0, returned=0, escalated=0)
     for task in tasks:
         mine = given[task["task_id"]]
+        if len(mine) < task["assignees"]:
+            raise DataWrong(
+                f"Task {task['task_id']} is submitted, yet only {len(mine)} of {task['assignees']} annotators handed something in."
+            )
         boxes = {author: boxes for author, (_, boxes) in mine.items()}
         verdict = decide(boxes, task["round"], iou_agreement=policy.iou_agreement, min_agreement=policy.min_agreement)
         verdicts[verdict.verdict] += 1
@@ -79,7 +88,7 @@ def _publish(run: JobRun, task: Mapping[str, Any], verdict: Verdict, reviewed: l
 
 
 def _submitted(connection: sa.Connection, product_line: str) -> list[Mapping[str, Any]]:
-    columns = (tables.labelling_tasks.c[name] for name in ("task_id", "product_line", "scan_id", "round", "attributes"))
+    columns = (tables.labelling_tasks.c[name] for name in ("task_id", "product_line", "scan_id", "round", "assignees", "attributes"))
     found = connection.execute(
         sa.select(*columns)
         .where(tables.labelling_tasks.c.product_line == product_line, tables.labelling_tasks.c.state == "submitted")

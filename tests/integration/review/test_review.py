@@ -92,3 +92,22 @@ def _accepted_outside_train(world, bags):
     for bag in bags:
         if drawn_split(rules["seed"], bag, rules["splits"]) != "train":
             yield from accepted & {scan_id_of(bag, view) for view in ("side", "top")}
+
+
+def test_a_task_without_its_annotations_is_never_accepted(reviewed, run_body):
+    from scanloop.errors import DataWrong
+
+    add_bags(run_body, reviewed, ["late"], run_id="ingest-2")
+    run_job_of(run_body, "selection.create", "select-2")
+    run_job_of(run_body, "labelling.push", "push-late")
+    task_id = rows_of(reviewed, "labelling_tasks", state="open")[0]["task_id"]
+
+    def claim(run):
+        run.publication.update(
+            "labelling_tasks", key={"task_id": task_id}, expect={"state": "open"}, set={"state": "submitted"}, action="test.claim"
+        )
+        return {}
+
+    run_body("test.claim", claim, run_id="claim")
+    with pytest.raises(DataWrong, match="only 0 of 2 annotators"):
+        run_job_of(run_body, "review.run", "review-late")
