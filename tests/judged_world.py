@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,21 +10,33 @@ from typing import TYPE_CHECKING, Any
 from simulated_detections import CATEGORIES, Skill, detect, make_split
 from small_world import define, rows_of
 
+from scanloop.errors import NothingToDo
+
 if TYPE_CHECKING:
     from scanloop.cli.options import World
     from scanloop.execution import JobRun
 
+SPLIT_OF = ("test", "train", "test", "val")
 Body = Callable[..., dict[str, Any]]
 GOOD, POOR = Skill(hit=3.0, false_score=-3.0, jitter=0.05), Skill(hit=-0.5, false_score=-2.0, jitter=0.12)
 GATE = {"target_pfa": 0.2, "max_pd_drop": 0.15, "min_ap50": 0.3}
 
 
 def make_snapshot(
-    run_body: Body, world: World, *, bags: int = 160, seed: int = 1, gate: dict[str, Any] | None = None, moved: int = 0, name: str = "snap"
+    run_body: Body,
+    world: World,
+    *,
+    bags: int = 160,
+    seed: int = 1,
+    gate: dict[str, Any] | None = None,
+    moved: int = 0,
+    name: str = "snap",
+    synthetic_split: str = "",
 ) -> str:
     """A snapshot of the product line `cabin`: half of the bags in test, a quarter each in train and val; its id.
 
-    `moved` shifts the bags through the splits by that many places: what one snapshot trains on is then in another one's test split.
+    `moved` shifts the bags through the splits by that many places: what one snapshot trains on is then in another one's test split. Threats of the
+    scans in `synthetic_split` are marked as projected.
     """
     import numpy as np
 
@@ -31,7 +44,8 @@ def make_snapshot(
     from scanloop.snapshots.manifest import SHARDS_PREFIX, Balance, ShardEntry, SnapshotRecord, SnapshotRoot, root_key
     from scanloop.snapshots.shards import encode_shard, in_order, rows_digest
 
-    define(run_body, f"define-{name}", categories=list(CATEGORIES), gate={**GATE, **(gate or {})})
+    with contextlib.suppress(NothingToDo):
+        define(run_body, f"define-{name}", categories=list(CATEGORIES), gate={**GATE, **(gate or {})})
     pixels = np.full((300, 540), 60000, np.uint16)
     pixels[60:240, 80:460] = 30000
     planes = world.store.put_content("scans/planes", encode_planes({"high": pixels, "low": (pixels * 0.8).astype(np.uint16)}), ".tiff")
@@ -51,8 +65,8 @@ def make_snapshot(
             width_px=540,
             acquired_at=None,
             phash=None,
-            split=("test", "train", "test", "val")[(int(scan.bag_id[-4:]) + moved) % 4],
-            is_synthetic=False,
+            split=SPLIT_OF[(int(scan.bag_id[-4:]) + moved) % 4],
+            is_synthetic=synthetic_split == SPLIT_OF[(int(scan.bag_id[-4:]) + moved) % 4],
             is_clean_bag=scan.bag_id not in carrying,
             looked_for=CATEGORIES,
             annotation_ids=(),
