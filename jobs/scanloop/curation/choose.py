@@ -149,7 +149,8 @@ class _Walk:
         self.bags = list(bags)
         self.open = np.ones(len(self.bags), dtype=bool)
         self.sizes = np.array([len(bag.scans) for bag in self.bags], dtype=int)
-        self.scanners = np.array([bag.scanner_id for bag in self.bags], dtype=object)
+        self.scanner_names = sorted({bag.scanner_id for bag in self.bags})
+        self.scanners = np.searchsorted(self.scanner_names, [bag.scanner_id for bag in self.bags]) if self.bags else np.zeros(0, dtype=int)
         self.points = np.array([bag.description for bag in self.bags]) if self.bags else np.zeros((0, 1))
         start = past if past is not None else (self.points.mean(axis=0, keepdims=True) if self.bags else None)
         self.distances = _nearest(self.points, start) if start is not None and self.bags else np.zeros(len(self.bags))
@@ -166,7 +167,7 @@ class _Walk:
         while True:
             can = self.open & (self.sizes <= budget - taken)
             if quotas is not None:
-                can &= self.sizes <= np.array([quotas[name] for name in self.scanners], dtype=int)
+                can &= self.sizes <= np.array([quotas[name] for name in self.scanner_names], dtype=int)[self.scanners]
             if not can.any():
                 return taken
             position = int(np.argmax(np.where(can, self.distances, -1.0)))
