@@ -14,25 +14,28 @@ app = typer.Typer(no_args_is_help=True, help="All of Scanloop on this machine: P
 PortOption = Annotated[
     int | None, typer.Option("--port", min=1024, max=65535, help="Port of the UI.", show_default="the first free from 8080")
 ]
-ProjectOption = Annotated[Path, typer.Option("--project", help="Checkout with dags/, plugins/ and product_lines/.")]
+ProjectOption = Annotated[Path, typer.Option("--project", help="Checkout with dags/, plugins/ and the environments.")]
+DefinitionsOption = Annotated[
+    Path | None, typer.Option("--definitions", help="Folder with product lines and the taxonomy.", show_default="<project>/product_lines")
+]
 
 
-def _deployment(project: Path):  # type: ignore[no-untyped-def]  # the class is loaded late: it needs psutil, which a device does not have
+def _deployment(project: Path, definitions: Path | None = None):  # type: ignore[no-untyped-def]  # the class is loaded late: it needs psutil, which a device does not have
     from scanloop.stack.deployment import Deployment
 
     if not (project / "dags").is_dir():
         raise WrongArguments(f"{project.absolute()} is not a checkout of Scanloop: it has no dags folder.")
-    return Deployment(read_settings(), project.absolute())
+    return Deployment(read_settings(), project.absolute(), (definitions or project / "product_lines").absolute())
 
 
 @app.command("up")
-def up(port: PortOption = None, project: ProjectOption = Path()) -> None:
+def up(port: PortOption = None, project: ProjectOption = Path(), definitions: DefinitionsOption = None) -> None:
     """Start everything that does not run yet, leave it running, and print the address and the login."""
     from rich.console import Console
 
     from scanloop.stack.airflow import passwords
 
-    deployment, console = _deployment(project), Console(stderr=True)
+    deployment, console = _deployment(project, definitions), Console(stderr=True)
     with deployment.alone():
         with console.status("Starting") as status:
             api = deployment.bring_up(lambda step: status.update(f"Starting: {step}"), port)
@@ -69,6 +72,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards.")] = False,
     port: PortOption = None,
     project: ProjectOption = Path(),
+    definitions: DefinitionsOption = None,
 ) -> None:
     """Take simulated deliveries round the whole loop through Airflow, and report. Killed anywhere and started again, it goes on.
 
@@ -76,6 +80,6 @@ def demo(
     """
     from scanloop.stack.demo import run_demo
 
-    deployment = _deployment(project)
+    deployment = _deployment(project, definitions)
     with deployment.alone():
         run_demo(deployment, rounds=rounds, bags=bags, seed=seed, keep=keep, port=port)

@@ -193,6 +193,11 @@ class AirflowApi:
         query = {"state": list(states), "limit": 100, "order_by": "-run_after"}
         return list(self.call("GET", "dags/~/dagRuns", params=query)["dag_runs"])
 
+    def run_again(self, dag_id: str, run_id: str) -> None:
+        """Let the failed tasks of a run start anew; those that finished keep their receipts."""
+        body = {"dry_run": False, "only_failed": True}
+        self.call("POST", f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/clear", json=body)
+
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The tasks of one run."""
         return list(self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances")["task_instances"])

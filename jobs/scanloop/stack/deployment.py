@@ -32,7 +32,9 @@ class Deployment:
     settings: Settings
     """Of the command that was called."""
     project: Path
-    """Checkout with the DAGs, plugins, product lines and environments."""
+    """Checkout with the DAGs, plugins and environments."""
+    definitions: Path
+    """Folder with the product lines and the taxonomy."""
 
     @property
     def home(self) -> Path:
@@ -143,7 +145,7 @@ class Deployment:
         say("PostgreSQL and the catalog")
         self._serve_database()
         self.command("catalog", "migrate")
-        self._apply(("definitions", "apply", "--folder", str(self.project / "product_lines")))
+        self._apply(("definitions", "apply", "--folder", str(self.definitions)))
         say("Release keys and the signer")
         if self.supervisor.find("signer") is None:
             self._kept_ceremony.write_text(json.dumps(self.command("release", "init", signer=True)))
