@@ -99,7 +99,8 @@ down: ## Stop what make up or make demo started.
 
 .PHONY: docs
 docs: env ## Write the generated pages anew.
-	$(AIRFLOW)/python -m scanloop_dags.document > docs/DAGS.md
+	PYTHONPATH=dags:plugins $(AIRFLOW)/python -m scanloop_dags.document > docs/DAGS.md
+	$(JOBS)/python -m scanloop.cli.reference > docs/commands.md
 
 .PHONY: clean
 clean: down ## Remove the deployment in .scanloop, keep the environments.
