@@ -36,7 +36,9 @@ def show(
     root = reader.root
     if as_json:
         facts = {name: row[name] for name in ("snapshot_id", "product_line", "definition_version", "parent_id", "sequence")}
-        print_result(facts | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": row["counts"]})
+        print_result(
+            facts | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": row["counts"]}
+        )
         return
     from rich.console import Console
     from rich.table import Table
