@@ -207,7 +207,7 @@ def assert_whole(home: DeviceHome) -> int | None:
 
 
 def seed_champion(run_body: Any, world: Any, *, seed: int = 0, approver: str | None = None, prefix: str = "one") -> dict[str, Any]:
-    """Give the product line `cabin` a champion: a model with random weights on the newest snapshot, a decision with evidence, and the real promotion."""
+    """Give the product line `cabin` a champion: a model with random weights, a decision with evidence, and the real promotion."""
     from small_world import rows_of
 
     from scanloop.canonical import canonical_json
