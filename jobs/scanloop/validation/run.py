@@ -17,7 +17,7 @@ from scanloop.execution import JobRun
 from scanloop.execution.receipts import folder_name
 from scanloop.product_lines import ProductLine
 from scanloop.steps import step
-from scanloop.validation.docs import offline_pages
+from scanloop.validation.docs import index_page, offline_pages
 from scanloop.validation.expectations import SuiteOutcome, run_suites
 from scanloop.validation.frame import scan_frame
 from scanloop.validation.suites import SUITES
@@ -73,7 +73,10 @@ def _validate(run: JobRun, number: int, batch: list[Mapping[str, Any]]) -> dict[
     shutil.rmtree(docs_folder, ignore_errors=True)
     outcomes = run_suites(scan_frame(batch), SUITES, f"{run.identity.run_id}-{number}", docs_folder)
     prefix = f"datadocs/{folder_name(run.identity.run_id)}/{number:02d}"
-    for path, page in offline_pages(docs_folder):
+    entries = [
+        (name, outcome.page.relative_to(docs_folder).as_posix(), len(batch), len(outcome.failed)) for name, outcome in outcomes.items()
+    ]
+    for path, page in (*offline_pages(docs_folder), index_page(f"Validation of {len(batch)} scans, run {run.identity.run_id}", entries)):
         stored = run.store.put(f"{prefix}/{path}", page, content_type="text/html; charset=utf-8")
         step("validation.after_page")
         run.add_output(stored)

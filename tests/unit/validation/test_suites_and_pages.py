@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scanloop.validation.docs import offline_page
+from scanloop.validation.docs import index_page, offline_page
 from scanloop.validation.frame import scan_record
 from scanloop.validation.suites import SUITES
 
@@ -73,10 +73,20 @@ PAGE = """<html><head><link rel="stylesheet" href="https://cdn.example/x.css"/><
 
 def test_a_page_loses_every_reference_to_elsewhere_and_nothing_else() -> None:
     page = offline_page(PAGE)
-    for gone in ("http:", "https:", "iframe", "favicon", "cdn.example", "20261123T"):
+    for gone in ("http:", "https:", "iframe", "favicon", "ours()", "cdn.example", "20261123T"):
         assert gone not in page
-    for kept in ("kept", "<script>ours()</script>", 'href="#s-id-0"', 'id="s-id-0"', 'id="id-1"', "<style>"):
+    for kept in ("kept", 'href="#s-id-0"', 'id="s-id-0"', 'id="id-1"', "<style>"):
         assert kept in page
+
+
+def test_the_index_links_every_page_and_escapes_what_it_shows() -> None:
+    path, content = index_page("run <b>", [("pixels", "validations/a/b.html", 7, 0), ("<meta>", 'x".html', 7, 2)])
+    page = content.decode()
+    assert str(path) == "index.html"
+    assert 'href="validations/a/b.html">pixels</a></td><td>7</td><td>0</td>' in page
+    assert (page.count('class="passed"'), page.count('class="failed"')) == (1, 1)
+    for raw in ("<b>", "<meta>", 'x".html'):
+        assert raw not in page
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
