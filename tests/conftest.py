@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from scanloop.settings import Settings
     from scanloop.store import Store
 
+try:
+    import hypothesis
+except ModuleNotFoundError:  # Airflow's environment has none, and its tests use none
+    pass
+else:
+    # A loaded machine is slow, not wrong; and CI tries the same examples every time.
+    hypothesis.settings.register_profile("scanloop", deadline=None, derandomize="CI" in os.environ)
+    hypothesis.settings.load_profile("scanloop")
+
 FOLDER_MARKERS = {"unit", "integration", "assurance", "e2e", "dags", "plugins", "helm"}
 ROOT = Path(__file__).parent
 

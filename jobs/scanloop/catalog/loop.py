@@ -96,7 +96,11 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
         .limit(1)
     ).one_or_none()
     tasked = sa.select(tasks.c.selection_id, tasks.c.scan_id).where(tasks.c.product_line == name)
-    pairs = chosen.add_columns(t.selections.c.selection_id).with_only_columns(t.selections.c.selection_id, items.c.scan_id)
+    pairs = (
+        chosen.with_only_columns(t.selections.c.selection_id, items.c.scan_id)
+        .join(t.scans, t.scans.c.scan_id == items.c.scan_id)
+        .where(t.scans.c.state == "validated")
+    )
     return LoopStatus(
         product_line=name,
         title=definition.title,

@@ -13,8 +13,9 @@ from scanloop.cli.main import build_app
 
 HEAD = """# Commands
 
-Generated from the commands by `make docs`; a test keeps it true. Exit codes: 0 done, 64 wrong arguments, 65 wrong data, 75 try again later, 99 nothing to do,
-70 a defect. Results are one JSON line on standard output, everything else goes to standard error. Jobs take `--run-id` and `--attempt`; the same run does its work once.
+Generated from the commands by `make docs`; a test keeps it true. Exit codes: 0 done, 64 wrong arguments, 65 wrong data, 75 try again later,
+99 nothing to do, 70 a defect. Results are one JSON line on standard output, everything else goes to standard error. Jobs take `--run-id` and
+`--attempt`; the same run does its work once.
 """
 HIDDEN = ("--help", "--run-id", "--attempt", "--install-completion", "--show-completion")
 

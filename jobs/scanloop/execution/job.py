@@ -101,6 +101,7 @@ def execute(
     Raises:
         LeaseHeld: another run holds `lease`.
         Superseded: the receipt was written, but another run changed the catalog first; nothing of this run counts.
+        WrongArguments: the run did this job for another product line.
         ScanloopError: whatever the body raises.
     """
     key = receipt_key(identity.run_id, identity.job, identity.part)
@@ -116,6 +117,10 @@ def execute(
         else:
             log.info("%s of %s already has its receipt.", identity.job, identity.run_id)
         receipt, digest = found
+        if receipt.product_line != identity.product_line:
+            raise WrongArguments(
+                f"The run {identity.run_id} did {identity.job} for {receipt.product_line} already, not for {identity.product_line}. Name another run."
+            )
         _publish(catalog, store, receipt, key, digest, held)
         return receipt.result
     finally:
