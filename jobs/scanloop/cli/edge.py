@@ -99,12 +99,17 @@ def status(device_home: DeviceHomeOption) -> None:
 
 
 @app.command("report")
-def report(device_home: DeviceHomeOption) -> None:
+def report(
+    device_home: DeviceHomeOption,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to put it in: a medium, or a share.", show_default="<device home>/reports")
+    ] = None,
+) -> None:
     """Write a report for the people who look after the fleet, signed by the device."""
     from scanloop.edge.device import DeviceHome
     from scanloop.edge.report import write_device_report
 
-    _print(write_device_report(DeviceHome(device_home.expanduser().absolute())))
+    _print(write_device_report(DeviceHome(device_home.expanduser().absolute()), folder=to))
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -64,7 +64,8 @@ def answer_scan(
     picture_path: Path | None = None,
     clock: Callable[[], datetime] = system_clock,
 ) -> Answer:
-    """Answer the scan in `scan` (DICOS, DICOM, TIFF or PNG) with the current release. Its bytes are opened in a confined child process only.
+    """Answer the scan in `scan` (DICOS, DICOM, TIFF or PNG) with the current release, also while an update is under way. Its bytes
+    are opened in a confined child process only.
 
     Raises:
         WrongArguments: there is no such file, or no release is installed yet.
@@ -76,13 +77,12 @@ def answer_scan(
     if not scan.is_file():
         raise WrongArguments(f"There is no file {scan}.")
     device = home.device()
-    with home.locked():
-        current, _ = install.recover(home)
-        if current is None:
-            raise WrongArguments(
-                f"Device {device.device_id} has no whole release. Run `scanloop edge update --device-home {home.folder}` first."
-            )
-        detector = Detector(current.folder)
+    current, _ = install.running(home)
+    if current is None:
+        raise WrongArguments(
+            f"Device {device.device_id} has no whole release. Run `scanloop edge update --device-home {home.folder}` first."
+        )
+    detector = Detector(current.folder)
     scan_id = hashlib.sha256(scan.read_bytes()).hexdigest()
     sidecar = sidecar or _sidecar_beside(scan)
     readable = [scan.parent] + ([sidecar.parent] if sidecar else [])

@@ -142,6 +142,25 @@ def recover(home: DeviceHome) -> tuple[Installed | None, DeviceState]:
     return None, state.with_fall_back(f"From release {current} to none: {damage}")
 
 
+def running(home: DeviceHome) -> tuple[Installed | None, DeviceState]:
+    """The release that answers now, every byte verified, and the state. Waits for nobody: an update may be under way.
+
+    The release before the current one is kept, so what is returned stays on the disk while an update switches. Only a damaged release
+    makes this take the device's lock and come to rest first.
+
+    Raises:
+        WorldUnavailable: the current release is damaged and another process is at work.
+    """
+    state, current = load_state(home.state), current_version(home)
+    if current is None:
+        return None, state
+    try:
+        return verified(home, current, state), state
+    except DataWrong:
+        with home.locked():
+            return recover(home)
+
+
 def prune(home: DeviceHome, state: DeviceState) -> DeviceState:
     """Keep the current release and the one before it; remove older and refused ones. What is placed and newer stays, to be gone on with."""
     current = current_version(home) or 0

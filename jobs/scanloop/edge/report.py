@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from scanloop.canonical import canonical_json
@@ -17,8 +18,7 @@ from scanloop.edge.update import system_clock
 def device_status(home: DeviceHome) -> dict[str, Any]:
     """Who the device is, what runs on it and what it remembers. Falls back first if the current release is damaged."""
     device = home.device()
-    with home.locked():
-        current, state = install.recover(home)
+    current, state = install.running(home)
     return {
         "device_id": device.device_id,
         "site": device.site,
@@ -32,12 +32,13 @@ def device_status(home: DeviceHome) -> dict[str, Any]:
     }
 
 
-def write_device_report(home: DeviceHome, *, clock: Callable[[], datetime] = system_clock) -> dict[str, Any]:
-    """Write a report, signed by the device, into its `reports` folder. Returns where it is and what it says."""
+def write_device_report(home: DeviceHome, *, folder: Path | None = None, clock: Callable[[], datetime] = system_clock) -> dict[str, Any]:
+    """Write a report, signed by the device, into `folder`, by default its own `reports`. Returns where it is and what it says."""
     status = {**device_status(home), "reported_at": clock().isoformat()}
     content = canonical_json({"status": status, "signature": sign_as_device(home, canonical_json(status))})
     report_id = hashlib.sha256(content).hexdigest()
-    home.reports.mkdir(exist_ok=True)
-    path = home.reports / f"{report_id}.json"
+    folder = folder or home.reports
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report_id}.json"
     write_durably(path, content)
     return {"report_id": report_id, "path": str(path), "status": status}

@@ -12,9 +12,11 @@ import pytest
 import scan_files
 from release_world import make_scan
 
+from scanloop.canonical import canonical_json
 from scanloop.edge.answer import answer_scan
 from scanloop.edge.detector import Detector
 from scanloop.edge.install import current_version
+from scanloop.edge.report import device_status, write_device_report
 from scanloop.edge.report_dicos import read_report
 from scanloop.errors import DataWrong, WrongArguments
 
@@ -84,6 +86,24 @@ def test_a_device_with_a_damaged_release_answers_with_the_one_before(channel, de
     (device.versions / "2" / "model.onnx").write_bytes(b"bit rot")
     (tmp_path / "scan.dcs").write_bytes(scan_files.dicos(planes))
     assert answer_scan(device, tmp_path / "scan.dcs").version == 1
+
+
+def test_scans_are_answered_while_an_update_is_under_way(device, planes, tmp_path):
+    (tmp_path / "scan.dcs").write_bytes(scan_files.dicos(planes))
+    with device.locked():
+        assert answer_scan(device, tmp_path / "scan.dcs").version == 1
+        assert device_status(device)["release_version"] == 1
+
+
+def test_a_device_tells_about_itself_in_a_file_that_it_signed(device, tmp_path):
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    report = write_device_report(device, folder=tmp_path / "medium")
+    content = json.loads(Path(report["path"]).read_bytes())
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(device.device().public_key))
+    key.verify(bytes.fromhex(content["signature"]), canonical_json(content["status"]))
+    assert (content["status"]["release_version"], content["status"]["counter"]) == (1, 1)
+    assert Path(report["path"]).parent == tmp_path / "medium"
 
 
 FORBIDDEN = (

@@ -125,7 +125,7 @@ def test_killed_at_every_boundary_it_converges(scenarios, name, tmp_path):
     counts = killed.passed(trace)
     covered.update(counts)
     expected = settled(scenario, reference)
-    for boundary, number in killed.occurrences(counts):
+    for boundary, number in killed.occurrences(counts, most=1 if name == "first release" else 2):
         home = scenario.fresh(tmp_path / f"{boundary}-{number}")
         counter = load_state(home.state).counter
         assert killed.run(scenario.act, home, kill=boundary, passing=number) == killed.KILLED, boundary

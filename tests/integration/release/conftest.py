@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -150,7 +151,7 @@ def deployment(exported: tuple[Path, str, dict[str, Any]], tmp_path: Path) -> It
     from scanloop.store import open_store
 
     home, template_url, result = exported
-    shutil.copytree(home / "store", tmp_path / "store")
+    shutil.copytree(home / "store", tmp_path / "store", copy_function=os.link)  # a store replaces files, it never writes into them
     base, _, template = template_url.partition("?")[0].rpartition("/")
     name, query = f"r_{uuid.uuid4().hex[:12]}", template_url.partition("?")[2]
     admin = f"{base}/postgres" + (f"?{query}" if query else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -166,7 +167,7 @@ def copies(deployment, tmp_path, make_database):
         home = tmp_path / "copies" / label
         for folder in ("store", "channel", "signer"):
             if (source.home / folder).exists():
-                shutil.copytree(source.home / folder, home / folder)
+                shutil.copytree(source.home / folder, home / folder, copy_function=os.link)
         home.mkdir(parents=True, exist_ok=True)
         database = f"k_{abs(hash((label, str(tmp_path)))):x}"
         with psycopg.connect(f"{base}/postgres{suffix}", autocommit=True) as connection:
