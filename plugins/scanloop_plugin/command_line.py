@@ -10,7 +10,7 @@ from scanloop_plugin.job_spec import JobSpec
 Scalar = str | int | float
 OptionValue = Scalar | bool | Sequence[Scalar] | None
 
-_OPTION = re.compile(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")
+_OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def command_line(job: JobSpec, options: Mapping[str, OptionValue]) -> list[str]:
@@ -25,7 +25,7 @@ def command_line(job: JobSpec, options: Mapping[str, OptionValue]) -> list[str]:
     """
     words = list(job.command)
     for name, value in options.items():
-        if not _OPTION.match(name):
+        if not _OPTION.fullmatch(name):
             raise ValueError(f"Not an option's name: {name!r}.")
         if isinstance(value, bool):
             words += [f"--{name}"] if value else []
@@ -35,7 +35,7 @@ def command_line(job: JobSpec, options: Mapping[str, OptionValue]) -> list[str]:
 
 
 def _texts(name: str, value: OptionValue) -> Iterator[str]:
-    many = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    many = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
     for one in many:
         if one is None or one == "":
             continue

@@ -16,7 +16,7 @@ SECRET_VARIABLES: dict[str, tuple[str, ...]] = {
 MIN_MEMORY_BYTES = 64 << 20
 MAX_TIMEOUT_S = 7 * 24 * 3600
 
-_WORD = re.compile(r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")
+_WORD = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class JobSpec:
     """The option that tells apart several of this job in one run; its value is the part in the receipt."""
 
     def __post_init__(self) -> None:
-        if not self.command or not all(_WORD.match(word) for word in self.command):
+        if not self.command or not all(_WORD.fullmatch(word) for word in self.command):
             raise ValueError(f"command: expected plain words, found {self.command!r}")
-        if not _WORD.match(self.image):
+        if not _WORD.fullmatch(self.image):
             raise ValueError(f"image: expected a plain name without registry, tag or digest, found {self.image!r}")
         if self.cpu <= 0 or self.gpu < 0:
             raise ValueError(f"cpu must be above 0 and gpu not below it, found {self.cpu} and {self.gpu}")
@@ -55,7 +55,7 @@ class JobSpec:
             raise ValueError(f"timeout_s: expected 1 to {MAX_TIMEOUT_S}, found {self.timeout_s}")
         if unknown := set(self.secrets) - set(SECRET_VARIABLES):
             raise ValueError(f"secrets: {min(unknown)!r} is not one of {', '.join(SECRET_VARIABLES)}")
-        if self.part_option is not None and not _WORD.match(self.part_option):
+        if self.part_option is not None and not _WORD.fullmatch(self.part_option):
             raise ValueError(f"part_option: expected the name of an option, found {self.part_option!r}")
 
     @property

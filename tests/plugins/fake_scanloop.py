@@ -2,7 +2,7 @@
 
 The scenario is the JSON file named by SCANLOOP_SCENARIO: job name, or `job@product_line`, or `job#part` → a list of acts, one an attempt (the
 last one is for every later attempt). An act may hold: `exit`, `say` (lines), `result`, `receipt` (false: leave none; or fields to forge),
-`sleep_s`, `children` (processes started and left running, the last of them in a session of its own).
+`sleep_s`, `children` (processes started and left running, the last of them in a session of its own), `stubborn` (they ignore SIGTERM).
 Every call appends what it saw to the file named by SCANLOOP_CALLS.
 """
 
@@ -88,7 +88,7 @@ def main(words: list[str]) -> int:
     named = os.environ.get("SCANLOOP_SCENARIO")
     scenario = json.loads(Path(named).read_text(encoding="utf-8")) if named and Path(named).exists() else {}
     act = _act(scenario, job, product_line, part, int(os.environ.get("SCANLOOP_ATTEMPT", "1")))
-    nap = [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
+    nap = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"] if act.get("stubborn") else ["sleep", "600"]
     for number in range(act.get("children", 0)):
         child = subprocess.Popen(nap, start_new_session=number == act["children"] - 1)
         print(f"child {child.pid}", flush=True)

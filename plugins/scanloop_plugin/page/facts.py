@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 
 if TYPE_CHECKING:
     from scanloop.catalog import Catalog
@@ -86,7 +87,7 @@ def read_facts(catalog: Catalog) -> Facts:
 
 def _newest(connection: sa.Connection, table: sa.Table, order: sa.ColumnElement[Any]) -> dict[str, Mapping[str, Any]]:
     """The last row of each product line by `order`."""
-    query = sa.select(table).distinct(table.c.product_line).order_by(table.c.product_line, order.desc())
+    query = sa.select(table).ext(distinct_on(table.c.product_line)).order_by(table.c.product_line, order.desc())
     return {row["product_line"]: row for row in connection.execute(query).mappings()}
 
 
@@ -96,7 +97,7 @@ def _numbers_of_champions(connection: sa.Connection) -> dict[str, Mapping[str, A
     query = (
         sa.select(champions.c.product_line, evaluations.c.summary)
         .join(evaluations, evaluations.c.model_id == champions.c.model_id)
-        .distinct(champions.c.product_line)
+        .ext(distinct_on(champions.c.product_line))
         .order_by(champions.c.product_line, evaluations.c.created_at.desc())
     )
     return {row.product_line: row.summary for row in connection.execute(query)}
@@ -108,7 +109,7 @@ def _devices(connection: sa.Connection) -> dict[str, int]:
     followed = sa.func.jsonb_array_elements_text(devices.c.product_lines).label("followed")
     each = sa.select(followed).where(devices.c.state == "enrolled").subquery()
     query = sa.select(each.c.followed, sa.func.count()).group_by(each.c.followed)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _intake(connection: sa.Connection) -> IntakeFacts:
@@ -116,7 +117,7 @@ def _intake(connection: sa.Connection) -> IntakeFacts:
 
     def count_by(column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
         query = sa.select(column, sa.func.count()).where(*where).group_by(column).order_by(sa.func.count().desc(), column)
-        return dict(connection.execute(query).tuples().all())
+        return dict(connection.execute(query).all())
 
     return IntakeFacts(
         scans=count_by(scans.c.state),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -49,7 +50,7 @@ def read_runs(session: Session) -> tuple[RunFacts, ...]:
     query = (
         sa.select(DagRun.dag_id, DagRun.partition_key, DagRun.run_id, DagRun.state, DagRun.queued_at, DagRun.start_date, DagRun.end_date)
         .where(DagRun.dag_id.in_(CLOCK_DAGS + KEYED_DAGS))
-        .distinct(DagRun.dag_id, DagRun.partition_key)
+        .ext(distinct_on(DagRun.dag_id, DagRun.partition_key))
         .order_by(DagRun.dag_id, DagRun.partition_key, DagRun.run_after.desc(), DagRun.id.desc())
     )
     waiting = sa.select(TaskInstance.dag_id, TaskInstance.run_id).where(TaskInstance.state == "awaiting_input")
