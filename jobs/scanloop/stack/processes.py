@@ -22,6 +22,9 @@ STOP_TIMEOUT_S = 20
 MARK = "SCANLOOP_STACK_PROCESS"
 """Variable in the environment of every started process that says whose it is."""
 
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+"""Kept, because a Popen that is collected while its process runs complains; these are meant to run on."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -114,6 +117,7 @@ class Supervisor:
                 start_new_session=True,
                 cwd=folder or self.folder,
             )
+        _CHILDREN.append(child)
         process = psutil.Process(child.pid)
         self._remember(name, process)
         return process
