@@ -57,6 +57,7 @@ lock: | $(UV) ## Lock every environment anew from its .in file.
 	$(COMPILE) -c images/jobs/requirements.txt images/train/requirements.in -o images/train/requirements.txt
 	$(COMPILE) images/train/requirements-build.in -o images/train/requirements-build.txt
 	$(COMPILE) -c images/jobs/requirements.txt -c images/train/requirements.txt tests/requirements.in -o tests/requirements.txt
+	$(COMPILE) -c images/jobs/requirements.txt images/edge/requirements.in -o images/edge/requirements.txt
 	$(COMPILE) requirements.in -o requirements.txt
 
 # ---- checks

@@ -84,8 +84,8 @@ def _say(sentence: str) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code: 0 done, 64 wrong arguments, 65 wrong data, 75 try later, 99 nothing to do, 70 a defect."""
     first = next((argument for argument in arguments if not argument.startswith("-")), None)
-    command = typer.main.get_command(build_app(first if first in (*ROOMS, "trace") else None))
     try:
+        command = typer.main.get_command(build_app(first if first in (*ROOMS, "trace") else None))
         returned = command.main(args=arguments, prog_name="scanloop", standalone_mode=False)
         return int(returned) if isinstance(returned, int) else 0
     except (typer.Abort, KeyboardInterrupt):
@@ -103,6 +103,11 @@ def run(arguments: list[str]) -> int:
     except ScanloopError as error:
         _say(f"Error: {error.message}")
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("scanloop"):
+            raise
+        _say(f"Error: {error.name} is not installed here, and this command needs it. A device only has what `scanloop edge` needs.")
+        return USAGE
     except OSError as error:
         _say(f"Error: {error.filename or 'The machine'}: {error.strerror or error}.")
         return UNAVAILABLE
