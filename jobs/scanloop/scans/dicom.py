@@ -274,12 +274,18 @@ def _acquired_at(header: _Header) -> datetime | None:
     return None
 
 
+def _uid_or_none(uid: str) -> str | None:
+    return uid if re.fullmatch(r"[0-9.]{1,64}", uid) else None
+
+
 def _metadata(header: _Header, structure: Structure) -> ScanMetadata:
     software, uid, kvp = header.text("SoftwareVersions"), header.text("StudyInstanceUID"), header.text("KVP")
     calibrated = header.text("DateOfLastCalibration")
     found: dict[str, str | int | float | None] = {
         "software": software if re.fullmatch(r"[\w .\\-]{0,31}\d[\w .\\-]{0,31}", software) else None,
-        "study_uid": uid if re.fullmatch(r"[0-9.]{1,64}", uid) else None,
+        "sop_class_uid": _uid_or_none(header.text("SOPClassUID")),
+        "sop_instance_uid": _uid_or_none(header.text("SOPInstanceUID")),
+        "study_uid": _uid_or_none(uid),
         "kvp": float(kvp) if re.fullmatch(r"\d{1,4}(\.\d{1,4})?", kvp) else None,
         "calibrated_on": calibrated if re.fullmatch(r"\d{8}", calibrated) else None,
         "object_type": kind if (kind := header.text("OOIType")) in ("BAGGAGE", "CARGO", "PERSON", "VEHICLE", "PARCEL", "OTHER") else None,

@@ -6,10 +6,11 @@ import errno
 import fcntl
 import hashlib
 import io
+import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +18,7 @@ from uuid import uuid4
 from scanloop.errors import ObjectConflict, ObjectNotFound, StoreUnavailable
 from scanloop.store.base import CHUNK_BYTES, Store, StoredObject, check_key, sha256_of
 
+log = logging.getLogger(__name__)
 ASIDE = ".scanloop-aside"
 """Folder for writes that are not published yet, and for the links that prove who published a conditional write."""
 
@@ -145,8 +147,11 @@ class FolderStore(Store):
         if base.is_dir():
             for path in _files_in_key_order(base):
                 key = path.relative_to(self.root).as_posix()
-                if key.startswith(prefix) and (found := self.head(key)) is not None:
-                    yield found
+                if not key.isprintable() and not _is_text(key):
+                    log.warning("%r in %s is no text and stays unseen. Rename it.", key, self.url)
+                elif key.startswith(prefix):
+                    with suppress(ObjectNotFound):
+                        yield self._object(key, path)
 
     def delete(self, key: str) -> None:
         with self._explained(key):
@@ -161,6 +166,14 @@ class FolderStore(Store):
             facts = path.stat()
         etag = f"{facts.st_ino:x}-{facts.st_mtime_ns:x}-{facts.st_size:x}"
         return StoredObject(key, facts.st_size, etag, datetime.fromtimestamp(facts.st_mtime, UTC))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_same_file(one: Path, other: Path) -> bool:

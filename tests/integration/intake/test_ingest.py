@@ -330,7 +330,6 @@ def test_a_name_that_intake_cannot_use_stays_and_stops_nothing(world: World, req
     assert len(site.left()) == 1
 
 
-@pytest.mark.xfail(raises=WrongArguments, strict=True, reason="FolderStore.list stops at a file name that is no store key")
 def test_a_file_name_that_no_store_can_use_stays_and_stops_nothing(folder_site: Site) -> None:
     path = Path(urlsplit(folder_site.world.settings.landing_url).path) / "south-terminal" / "0042" / "line\nbreak.dcs"
     path.parent.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -137,3 +138,12 @@ def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPat
 def test_urls_that_name_no_store(url: str) -> None:
     with pytest.raises(WrongArguments):
         open_store(url)
+
+
+def test_file_names_that_are_no_keys_do_not_stop_a_listing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = open_store(tmp_path.as_uri())
+    store.put("good", b"1")
+    (tmp_path / "line\nbreak").write_bytes(b"2")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/not \xff text")).write_bytes(b"3")
+    assert [found.key for found in store.list()] == ["good", "line\nbreak"]
+    assert "is no text and stays unseen" in caplog.text
