@@ -113,6 +113,31 @@ def history(
     Console().print(table)
 
 
+@app.command("list")
+def list_(
+    product_line: ProductLineArg, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line a decision.")] = False
+) -> None:
+    """List the decisions of a product line, newest first, with what decided each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from scanloop.promotion.records import list_decisions
+
+    world = open_world()
+    with closing(world.catalog), world.catalog.read() as connection:
+        load_definition(world.catalog, product_line)
+        rows = list_decisions(connection, product_line)
+    if as_json:
+        for row in rows:
+            print_result(row)
+        return
+    table = Table("decision", "candidate", "champion", "verdict", "because")
+    for row in rows:
+        champion = (row["champion_id"] or "—")[:12]
+        table.add_row(row["decision_id"][:12], row["candidate_id"][:12], champion, row["verdict"], row["reasons"][0])
+    Console().print(table)
+
+
 @app.command("show")
 def show(
     decision: Annotated[str, typer.Argument(help="Id of the decision, or the beginning of it.", show_default=False)],

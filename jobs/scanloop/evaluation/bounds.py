@@ -91,15 +91,6 @@ def clopper_pearson(count: int, total: int, confidence: float) -> Rate:
     return Rate(count, total, lower, upper, confidence)
 
 
-def bags_to_show(rate: float, confidence: float) -> int:
-    """The fewest bags with which a rate of at most `rate` can be shown at all: n with (1 - rate)^n <= 1 - confidence.
-
-    >>> bags_to_show(0.05, 0.95), bags_to_show(0.01, 0.95)
-    (59, 299)
-    """
-    return math.ceil(math.log(1 - confidence) / math.log(1 - rate))
-
-
 def _score(delta: float, total: float, gained: float, lost: float) -> float:
     """Tango's score statistic for the hypothesis that the difference is `delta`; falls as `delta` rises."""
     a = 2 * total

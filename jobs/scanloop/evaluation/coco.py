@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from scanloop.evaluation.reference import DetectionSet, Floats, ReferenceSet
 
+log = logging.getLogger(__name__)
 AREAS = ("all", "small", "medium", "large")
 """COCO's slices by box area: below 32 x 32 px, up to 96 x 96 px, and above."""
 
@@ -40,9 +42,9 @@ def precision_table(reference: ReferenceSet, detections: DetectionSet) -> Floats
     """COCO's precision (T, 101, K, areas) at 100 detections; -1 where a category has no box of that area."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    truth = COCO(coco_truth(reference))
+    truth = COCO(coco_truth(reference), print_function=log.debug)
     found = truth.loadRes(coco_detections(reference, detections))
-    evaluation = COCOeval_faster(truth, found, "bbox")
+    evaluation = COCOeval_faster(truth, found, "bbox", print_function=log.debug)
     evaluation.evaluate()
     evaluation.accumulate()
     return np.asarray(evaluation.eval["precision"], dtype=np.float64)[..., -1]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-VIEW_HEIGHT_PX = 260
-MAX_VIEW_WIDTH_PX = 420
+VIEW_HEIGHT_PX = 240
+MAX_VIEW_WIDTH_PX = 280
 MAX_VIEWS = 3
 MAX_DETECTIONS_DRAWN = 4
 PRESENT, ALARMING, QUIET = (0, 120, 60), (200, 30, 30), (110, 110, 110)
@@ -73,7 +73,7 @@ def _draw_mark(draw: ImageDraw, mark: Mark, scale: float, width: int, height: in
 
 
 def view_picture(planes: Mapping[str, np.ndarray], marks: Sequence[Mark]) -> Image:
-    """One view in pseudo-colour (grey where it has a single energy), at most 260 px high and 420 px wide, with `marks` drawn in order."""
+    """One view in pseudo-colour (grey where it has a single energy), at most 240 px high and 280 px wide, with `marks` drawn in order."""
     from PIL import Image, ImageDraw
 
     from scanloop.scans.views import grey, pseudo_colour

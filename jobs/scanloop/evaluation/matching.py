@@ -128,17 +128,24 @@ def match(reference: ReferenceSet, detections: DetectionSet) -> Matches:
 def _read_precision(hits: Floats, seen: Floats, boxes: Floats) -> Floats:
     """(R, 101) precision at COCO's recall points from weighted counts (R, H) at each hit, and the boxes (R,) there are."""
     replicates, hit_count = hits.shape
-    read = np.zeros((replicates, len(RECALL_POINTS)))
     if hit_count == 0:
-        return read
-    recall = hits / boxes[:, None]
+        return np.zeros((replicates, len(RECALL_POINTS)))
     precision = hits / (seen + np.spacing(1))
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    for row in range(replicates):
-        reached = np.searchsorted(recall[row], RECALL_POINTS, side="left")
-        inside = reached < hit_count
-        read[row, inside] = envelope[row, reached[inside]]
-    return read
+    # Every row's cumulative hits lie within 0..boxes, so rows set apart by more than that are one sorted array, searched once; all are whole.
+    apart = (np.arange(replicates) * (boxes.max() + 2))[:, None]
+    reached = np.searchsorted((hits + apart).ravel(), _hits_needed(boxes) + apart, side="left") - np.arange(replicates)[:, None] * hit_count
+    inside = reached < hit_count
+    return np.where(inside, np.take_along_axis(envelope, np.minimum(reached, hit_count - 1), axis=1), 0.0)
+
+
+def _hits_needed(boxes: Floats) -> Floats:
+    """(R, 101) the fewest hits of `boxes` (R,) that reach each recall point, by the same division as COCO's."""
+    total = boxes[:, None]
+    needed = np.maximum(0.0, np.floor(RECALL_POINTS * total) - 1)
+    while (short := needed / total < RECALL_POINTS).any():
+        needed += short
+    return needed
 
 
 def precision_curves(table: CategoryMatches, weights: Floats, thresholds: Ints) -> Floats:
@@ -172,13 +179,18 @@ def average_precision(matches: Matches, weights: Floats | None = None, *, thresh
 
     Args:
         matches: the matched split.
-        weights: (R, B) how often each bag counts; None: once each.
+        weights: (R, B) how often each bag counts, whole numbers; None: once each.
         thresholds: positions in `IOU_THRESHOLDS`; None: all ten.
 
     Returns:
         (R, K, T). COCO's AP is the mean of what is not NaN over the last two axes.
+
+    Raises:
+        ValueError: a weight is negative or not whole.
     """
     counted = np.ones((1, matches.bag_count)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if (counted < 0).any() or (counted != np.floor(counted)).any():
+        raise ValueError("expected whole weights, 0 or more")
     chosen = np.arange(len(IOU_THRESHOLDS)) if thresholds is None else thresholds
     values = [precision_curves(table, counted, chosen).mean(axis=2) for table in matches.categories]
     return np.stack(values, axis=1)

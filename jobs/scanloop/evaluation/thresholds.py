@@ -1,10 +1,11 @@
-"""The operating point: one threshold a category, chosen on the val split so that a clean bag alarms at most with the target probability.
+"""The operating point: one threshold a category, chosen on the val split so that the chance of a clean bag to alarm meets the target.
 
 With k of n clean bags allowed to alarm, a bag not seen before alarms with a probability of at most (k + 1) / (n + 1); k is the largest number
-that keeps this at the target.  Source: Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", chapter 2 (conformal prediction).
+that keeps this at the target. Source: Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", chapter 2 (conformal prediction).
 
 Every category gets the same share of false alarms, as large as the union of all categories allows; a detector that is good at one category
-and poor at another is then not drowned by the poor one.
+and poor at another is then not drowned by the poor one. On a split so small that this leaves half of the target unused, the rest goes to the
+categories that find most with it.
 """
 
 from __future__ import annotations
@@ -90,11 +91,23 @@ def choose_operating_point(bags: BagScores, target_pfa: float) -> OperatingPoint
             "The val split has no clean bag in which every category was looked for, so no threshold can be chosen for a target Pfa."
         )
     budget = max(0, math.floor(target_pfa * (len(clean) + 1) + 1e-9) - 1)
-    chosen, alarmed = np.ones(len(bags.categories)), 0
-    for allowed in range(budget + 1):
-        thresholds = np.array([_threshold(clean[:, k], others[:, k], allowed) for k in range(clean.shape[1])])
-        count = int(((clean >= thresholds) & (clean > 0)).any(axis=1).sum())
-        if count > budget:
+    kinds = range(clean.shape[1])
+
+    def at(allowed: tuple[int, ...]) -> tuple[Floats, int, int]:
+        """Thresholds that let so many clean bags alarm for each category; clean bags that alarm at all, and threats that are found."""
+        thresholds = np.array([_threshold(clean[:, k], others[:, k], allowed[k]) for k in kinds])
+        found = bags.at(thresholds)
+        return thresholds, int(found.is_alarmed[is_clean].sum()), int((found.alarms & bags.carries).sum())
+
+    allowed = tuple(0 for _ in kinds)
+    best = at(allowed)
+    while (more := at(tuple(count + 1 for count in allowed)))[1] <= budget and allowed[0] < budget:
+        allowed, best = tuple(count + 1 for count in allowed), more
+    while best[1] < budget / 2:
+        tried = {k: at(tuple(count + (place == k) for place, count in enumerate(allowed))) for k in kinds}
+        useful = [k for k in kinds if tried[k][1] <= budget and tried[k][2] > best[2]]
+        if not useful:
             break
-        chosen, alarmed = thresholds, count
-    return OperatingPoint(bags.categories, tuple(chosen.tolist()), target_pfa, len(clean), alarmed)
+        chosen = max(useful, key=lambda k: (tried[k][2], -k))
+        allowed, best = tuple(count + (place == chosen) for place, count in enumerate(allowed)), tried[chosen]
+    return OperatingPoint(bags.categories, tuple(best[0].tolist()), target_pfa, len(clean), best[1])

@@ -16,6 +16,7 @@ from killed import boundaries
 from small_world import die_at, rows_of
 
 from scanloop.canonical import canonical_json
+from scanloop.cli.main import run
 from scanloop.errors import DataWrong, WrongArguments
 from scanloop.evaluation.evaluate import evaluate_model
 from scanloop.training.train import train_detector
@@ -23,8 +24,8 @@ from scanloop.training.train import train_detector
 TINY = ("size_px=64", "iterations=4", "batch_size=4", "threads=1")
 
 
-def train(run_body, snapshot_id, run_id, *, seed=0):
-    body = lambda run: train_detector(run, snapshot_id=snapshot_id, overrides=(*TINY, f"seed={seed}"))  # noqa: E731
+def train(run_body, snapshot_id, run_id):
+    body = lambda run: train_detector(run, snapshot_id=snapshot_id, overrides=TINY)  # noqa: E731
     return run_body("model.train", body, run_id=run_id, product_line="cabin", lease="cabin/train")["model_id"]
 
 
@@ -90,9 +91,8 @@ def test_comparing_evaluates_the_champion_on_the_new_snapshot(run_body, world, r
     champion = train(run_body, first, "train-1")
     promote(run_body, compare(run_body, champion, first)["decision_id"])
     second = make_snapshot(run_body, world, bags=40, seed=2, name="snap-2", gate={"min_ap50": 0.0, "target_pfa": 0.9})
-    candidate = train(run_body, second, "train-2", seed=5)
-    assert candidate != champion
-    evaluate(run_body, candidate, second)
+    candidate = add_model(run_body, second, "candidate")
+    evaluate_as(run_body, world, candidate, second, POOR, 1, run_id="evaluate-1")
 
     decision = compare(run_body, candidate, second)
 
@@ -228,46 +228,51 @@ def test_a_promotion_killed_at_every_boundary(run_body, world):
     assert len(left) == 1
 
 
-def test_the_commands(world, run_body, environment, tmp_path):
+def test_comparing_what_is_evaluated_needs_no_detector(world, run_body, environment):
+    snapshot_id = make_snapshot(run_body, world, bags=24)
+    model_id = add_judged_model(run_body, world, snapshot_id, "one", POOR)
+    command = "import sys; from scanloop.cli.main import run; code = run(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
+    words = ["promotion", "compare", "--product-line=cabin", f"--model={model_id}", f"--snapshot={snapshot_id}"]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["candidate_id"] == model_id
+
+
+def test_the_commands(world, run_body, environment, monkeypatch, capsys, tmp_path):
     snapshot_id = make_snapshot(run_body, world, bags=40)
     model_id = add_judged_model(run_body, world, snapshot_id, "one", POOR)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
 
     def scanloop(*arguments, code=0):
-        command = (
-            "import sys; from scanloop.cli.main import run; code = run(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", command, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == code, done.stderr
-        return done
+        capsys.readouterr()
+        assert run(list(arguments)) == code
+        return capsys.readouterr()
 
-    (listed,) = [json.loads(line) for line in scanloop("evaluation", "list", "--json").stdout.splitlines()]
+    (listed,) = [json.loads(line) for line in scanloop("evaluation", "list", "--json").out.splitlines()]
     assert listed["model_id"] == model_id
     page = tmp_path / "page.html"
     scanloop("evaluation", "page", listed["evaluation_id"][:8], "--to", str(page))
     assert page.read_bytes() == world.store.get(listed["report_key"])
-    again = json.loads(scanloop("evaluation", "run", "--product-line=cabin", f"--model={model_id}", f"--snapshot={snapshot_id}").stdout)
-    assert again["evaluation_id"] == listed["evaluation_id"]
+    subject = ("--product-line=cabin", f"--model={model_id}", f"--snapshot={snapshot_id}")
+    assert json.loads(scanloop("evaluation", "run", *subject).out)["evaluation_id"] == listed["evaluation_id"]
 
-    compared = scanloop(
-        "promotion", "compare", "--product-line=cabin", f"--model={model_id}", f"--snapshot={snapshot_id}", "--run-id=dag-1"
-    )
-    decision = json.loads(compared.stdout)
+    decision = json.loads(scanloop("promotion", "compare", *subject, "--run-id=dag-1").out)
     assert decision["verdict"] == "promote"
     runs_before = len(rows_of(world, "runs"))
-    dry = json.loads(scanloop("promotion", "promote", "--product-line=cabin", f"--decision={decision['decision_id']}", "--dry-run").stdout)
+    promotion = ("promotion", "promote", "--product-line=cabin", f"--decision={decision['decision_id']}")
+    dry = json.loads(scanloop(*promotion, "--dry-run").out)
     assert (dry["champion"], dry["sequence"], dry["dry_run"]) == (model_id, 1, True)
     assert (rows_of(world, "champions"), len(rows_of(world, "runs"))) == ([], runs_before)
-    shown = scanloop("promotion", "show", decision["decision_id"][:10], "--page", str(page)).stdout
-    assert "AP50: the first champion reaches" in shown
+    assert "AP50: the first champion reaches" in scanloop("promotion", "show", decision["decision_id"][:10], "--page", str(page)).out
     assert "May be promoted" in page.read_text()
-    done = json.loads(
-        scanloop("promotion", "promote", "--product-line=cabin", f"--decision={decision['decision_id']}", "--run-id=dag-1").stdout
-    )
+    done = json.loads(scanloop(*promotion, "--run-id=dag-1").out)
     assert done == {key: value for key, value in dry.items() if key != "dry_run"}
-    twice = scanloop("promotion", "promote", "--product-line=cabin", f"--decision={decision['decision_id']}", code=99)
-    assert "already" in twice.stderr
-    (history,) = [json.loads(line) for line in scanloop("promotion", "history", "--product-line=cabin", "--json").stdout.splitlines()]
+    assert "already" in scanloop(*promotion, code=99).err
+    (history,) = [json.loads(line) for line in scanloop("promotion", "history", "--product-line=cabin", "--json").out.splitlines()]
     assert (history["sequence"], history["model_id"]) == (1, model_id)
-    assert "No decision begins with 'nope'" in scanloop("promotion", "show", "nope", code=64).stderr
+    (decided,) = [json.loads(line) for line in scanloop("promotion", "list", "--product-line=cabin", "--json").out.splitlines()]
+    assert (decided["decision_id"], decided["verdict"]) == (decision["decision_id"], "promote")
+    assert "No decision begins with 'nope'" in scanloop("promotion", "show", "nope", code=64).err

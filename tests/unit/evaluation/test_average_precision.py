@@ -97,6 +97,13 @@ def test_replicates_do_not_depend_on_how_they_are_cut_into_chunks(monkeypatch: p
     np.testing.assert_array_equal(average_precision(matches, weights), whole)
 
 
+@pytest.mark.parametrize("wrong", [0.5, -1.0])
+def test_other_weights_are_refused(wrong: float) -> None:
+    reference = make_split(5, 8)
+    with pytest.raises(ValueError, match="whole weights"):
+        average_precision(match(reference, detect(reference, Skill(), 1)), np.full((1, 5), wrong))
+
+
 def test_a_category_that_was_not_looked_for_is_neither_right_nor_wrong() -> None:
     looked = ReferenceScan("a", "bag-a", "s", "v", "", frozenset(CATEGORIES), (Box("knife", (10.0, 10.0, 20.0, 20.0)),))
     not_looked = ReferenceScan("b", "bag-b", "s", "v", "", frozenset({"handgun"}), ())

@@ -112,6 +112,21 @@ def test_one_poor_category_does_not_drown_the_others() -> None:
     assert bags.at(point.as_array).is_detected[20:].all()
 
 
+def test_what_equal_shares_leave_of_the_target_is_spent_where_it_finds_most() -> None:
+    """One of ten clean bags may alarm. One more for each category would be two."""
+    clean = np.array([[0.9, 0.1], [0.2, 0.9], *[[0.1, 0.1]] * 8])
+    threat = np.array([[0.5, 0.05], [0.6, 0.05], [0.05, 0.95]])
+    best = np.vstack([clean, threat])
+    carries = np.zeros(best.shape, dtype=bool)
+    carries[10:12, 0] = carries[12, 1] = True
+    bags = BagScores(tuple(map(str, range(13))), ("a", "b"), carries, np.ones_like(carries), best, best)
+    point = choose_operating_point(bags, 0.2)
+    assert point.false_alarms == 1
+    assert 0.2 < point.thresholds[0] < 0.5
+    assert point.thresholds[1] > 0.9
+    assert bags.at(point.as_array).is_detected[10:].all()
+
+
 def test_without_a_clean_bag_there_is_no_operating_point() -> None:
     reference = ReferenceSet.of(CATEGORIES, [scan("a1", "a", Box("knife", BOX))])
     with pytest.raises(DataWrong, match="no clean bag"):
