@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -19,8 +21,10 @@ for folder in (DAGS, PLUGINS):
 for name in list(os.environ):
     if name.startswith("AIRFLOW"):
         del os.environ[name]
+HOME = tempfile.mkdtemp(prefix="airflow-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ |= {
-    "AIRFLOW_HOME": tempfile.mkdtemp(prefix="airflow-"),
+    "AIRFLOW_HOME": HOME,
     "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
