@@ -51,6 +51,7 @@ _TAGS = {
     "SpecificCharacterSet": 0x00080005,
     "ImageType": 0x00080008,
     "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018,
     "AcquisitionDate": 0x00080022,
     "ContentDate": 0x00080023,
     "AcquisitionDateTime": 0x0008002A,
