@@ -59,14 +59,14 @@ def chance_of_alarms(point: OperatingPoint, alarms: int, bags: int) -> float:
 
     Source: the number of new observations beyond an order statistic is beta-binomial (Wilks, Annals of Mathematical Statistics 13 (1942) 400-409).
     """
-    from scipy.special import betaln, comb
+    from scipy.special import betaln
 
     a, b = point.false_alarms + 1, point.clean_bags - point.false_alarms
     counts = np.arange(alarms, bags + 1)
     if b == 0:
         return 1.0
-    chances = comb(bags, counts) * np.exp(betaln(counts + a, bags - counts + b) - betaln(a, b))
-    return min(1.0, float(chances.sum()))
+    log_ways = -np.log1p(bags) - betaln(bags - counts + 1, counts + 1)
+    return min(1.0, float(np.exp(log_ways + betaln(counts + a, bags - counts + b) - betaln(a, b)).sum()))
 
 
 def _threshold(clean: Floats, others: Floats, allowed: int) -> float:

@@ -12,7 +12,7 @@ from scanloop.errors import DataWrong
 from scanloop.evaluation.outcomes import BagScores, bag_scores
 from scanloop.evaluation.reference import DetectionSet, ReferenceScan, ReferenceSet
 from scanloop.evaluation.tables import read_detections, write_detections, write_outcomes
-from scanloop.evaluation.thresholds import LOWEST_THRESHOLD, choose_operating_point
+from scanloop.evaluation.thresholds import LOWEST_THRESHOLD, OperatingPoint, chance_of_alarms, choose_operating_point
 from scanloop.labelling.boxes import Box
 
 EVERYTHING = frozenset(CATEGORIES)
@@ -97,6 +97,26 @@ def test_operating_point_carries_over_to_unseen_bags() -> None:
         bags = bag_scores(tried_on, detect(tried_on, Skill(false_score=-1.5), 50 + seed))
         found.append(bags.at(point.as_array).is_alarmed[bags.is_clean].mean())
     assert np.mean(found) == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("clean", "allowed", "bags", "alarms"), [(13, 1, 11, 3), (200, 19, 140, 22), (5, 0, 8, 1), (3000, 299, 20_000, 2300), (4, 1, 6, 0)]
+)
+def test_chance_of_alarms_equals_the_beta_binomial(clean: int, allowed: int, bags: int, alarms: int) -> None:
+    from scipy.stats import betabinom
+
+    point = OperatingPoint(("knife",), (0.5,), 0.1, clean, allowed)
+    assert chance_of_alarms(point, alarms, bags) == pytest.approx(betabinom.sf(alarms - 1, bags, allowed + 1, clean - allowed), rel=1e-6)
+
+
+def test_chance_of_alarms_is_what_happens() -> None:
+    """Draw a val split, put the threshold under its fourth highest score, count alarms in a test split; scores of the same detector."""
+    rng = np.random.default_rng(3)
+    val, test = np.sort(rng.random((20_000, 20)), axis=1), rng.random((20_000, 30))
+    alarms = (test > val[:, -4][:, None]).sum(axis=1)
+    point = OperatingPoint(("knife",), (0.5,), 0.2, 20, 3)
+    for count in (3, 8, 13):
+        assert (alarms >= count).mean() == pytest.approx(chance_of_alarms(point, count, 30), abs=0.012)
 
 
 def test_one_poor_category_does_not_drown_the_others() -> None:
