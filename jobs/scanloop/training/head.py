@@ -10,6 +10,9 @@ from mmdet.registry import MODELS
 
 NOT_LOOKED_FOR_LOGIT = -30.0
 """A logit this low as a negative costs nothing (below 1e-12) and, being a constant, gives no gradient."""
+FIRST_REACH = 2.5
+"""Distance, in strides, of a fresh network's box edges from their prior. mmdet starts at 0: such boxes overlap nothing, the assigner then
+finds one positive a threat, and the first hundreds of steps are spent on growing boxes."""
 
 
 @MODELS.register_module()
@@ -18,6 +21,11 @@ class LookedForRTMDetHead(RTMDetSepBNHead):
 
     Reads `looked_for` from the image meta information: (C,) bool; absent means all were looked for. Prediction is unchanged.
     """
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for layer in self.rtm_reg:
+            torch.nn.init.constant_(layer.bias, FIRST_REACH)
 
     def loss_by_feat(
         self,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Standard output goes to standard error, warnings of the libraries are dropped, mmengine logs errors only."""
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+    """Drop what the libraries print (about parts that are not installed) and warn about (their own future); mmengine logs errors only."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mmengine.logging import MMLogger
 
@@ -27,8 +26,8 @@ def quietly() -> Iterator[None]:
 
 
 def import_mmdet() -> None:
-    """Import mmdet's models, register ours, and make mmdet the default scope. What they print about optional parts is dropped."""
-    with quietly(), contextlib.redirect_stdout(io.StringIO()):
+    """Import mmdet's models, register ours, and make mmdet the default scope."""
+    with quietly():
         import mmdet.models  # noqa: F401  registers what recipes name
         from mmengine.registry import init_default_scope
 

@@ -42,6 +42,10 @@ class TrainingOptions(BaseModel):
     """Part of the newest weights in the running average; the average is what is kept. 1: no averaging."""
     flip_probability: float = Field(default=0.5, ge=0, le=1)
     """Chance of mirroring, for each axis."""
+    crop_px: int = Field(default=192, ge=0, le=2048, multiple_of=32)
+    """Side of the window that a training step sees of each input; 0, or at least `size_px`: all of it."""
+    crop_focus: float = Field(default=0.8, ge=0, le=1)
+    """Chance that the window is laid around one of the threats, where there is one."""
     warm_start: bool = True
     """Begin with the champion's weights, where there is one of the same recipe and channels."""
     state_interval: int = Field(default=25, ge=1)

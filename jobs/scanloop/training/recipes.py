@@ -78,7 +78,7 @@ def schedule(options: TrainingOptions) -> dict[str, Any]:
         "train_dataloader": {"batch_size": options.batch_size, "num_workers": 0},
         "ema": {"type": "ExponentialMovingAverage", "momentum": options.ema_momentum, "update_buffers": True},
         "randomness": {"seed": options.seed, "deterministic": False},
-        "augmentation": {"flip_probability": options.flip_probability},
+        "augmentation": options.model_dump(include={"flip_probability", "crop_px", "crop_focus"}),
     }
 
 

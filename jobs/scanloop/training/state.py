@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import pickle
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,7 +98,10 @@ class StateStore:
             raise DataWrong(f"The training state {self._store.uri(key)} is gone.") from None
         if hashlib.sha256(content).hexdigest() != record.sha256:
             raise DataWrong(f"The training state {self._store.uri(key)} does not have the digest of its record.")
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):
+            raise DataWrong(f"The training state {self._store.uri(key)} holds more than tensors and plain values.") from None
         return state
 
     def _drop(self, iteration: int) -> None:

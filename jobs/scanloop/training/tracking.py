@@ -144,7 +144,7 @@ class Experiment:
                 log.warning("Tracking failed, see %s", self._folder / "tracker.log")
         except subprocess.TimeoutExpired:
             log.warning("Tracking was still busy after %.0f s and was stopped; the spool is kept.", deadline_s)
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 

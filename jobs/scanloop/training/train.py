@@ -208,7 +208,7 @@ def _dataset(store: Store, config: ModelConfig, records: Sequence[SnapshotRecord
 
     options = config.options
     load = snapshot_loader(store, records, categories=config.categories, size_px=options.size_px, planes_spec=options.planes)
-    dataset = ScanDataset(load, len(records), config.categories, seed=options.seed, flip_probability=options.flip_probability)
+    dataset = ScanDataset(load, len(records), config.categories, options)
     dataset.warm_up(cpu_threads(options.threads))
     return dataset
 

@@ -11,10 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from small_world import add_bags, define, label_everything, rows_of, run_job_of
+
 from scanloop.errors import DataWrong, WrongArguments
 from scanloop.training.detector import load_detector
 from scanloop.training.train import train_detector
-from small_world import add_bags, define, label_everything, rows_of, run_job_of
 
 BAGS = [f"bag-{number}" for number in range(60)]
 TINY = ("size_px=64", "iterations=6", "batch_size=4", "state_interval=2", "threads=1")

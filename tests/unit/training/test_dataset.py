@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from scanloop.training import dataset as module
-from scanloop.training.dataset import ScanDataset, make_sample, mirrored, packed
+from scanloop.training.dataset import ScanDataset, cropped, make_sample, mirrored, packed
+from scanloop.training.options import TrainingOptions
 from scanloop.training.sampling import Draw
 
 CATEGORIES = ("handgun", "knife")
@@ -45,9 +47,36 @@ def test_boxes_are_mirrored_with_the_pixels(horizontally, vertically):
     assert np.array_equal(back.pixels, sample().pixels)
 
 
+@pytest.mark.parametrize("focus", [0.0, 1.0])
+def test_a_window_shows_the_same_place(focus):
+    whole = sample()
+    for number in range(50):
+        window = cropped(whole, 64, focus, np.random.default_rng(number))
+        assert window.pixels.shape == (3, 64, 64)
+        places = [
+            (top, left)
+            for top in range(37)
+            for left in range(37)
+            if np.array_equal(whole.pixels[:, top : top + 64, left : left + 64], window.pixels)
+        ]
+        for (x1, y1, x2, y2), category in zip(window.boxes_xyxy, window.category_ids, strict=True):
+            assert category == 1
+            assert block_of(window.pixels) == [x1, y1, x2, y2]
+        assert places
+        if focus:
+            assert (window.boxes_xyxy[:, 2:] - window.boxes_xyxy[:, :2]).tolist() == [[30, 20]]
+
+
+def test_a_box_mostly_outside_the_window_is_dropped():
+    whole = make_sample({"high": np.full((96, 96), 9000, np.uint16)}, [("knife", (0, 0, 96, 96))], CATEGORIES, categories=CATEGORIES, size_px=96,
+                        planes_spec=("high",))  # fmt: skip
+    assert len(cropped(whole, 64, 0.0, np.random.default_rng(0)).boxes_xyxy) == 0
+    assert cropped(whole, 0, 0.0, np.random.default_rng(0)) is whole
+
+
 def test_a_draw_decides_how_it_is_shown():
-    shown = ScanDataset(sample, 3, CATEGORIES, seed=4, flip_probability=0.5)
-    again = ScanDataset(sample, 3, CATEGORIES, seed=4, flip_probability=0.5)
+    shown = ScanDataset(sample, 3, CATEGORIES, TrainingOptions(seed=4, crop_px=0))
+    again = ScanDataset(sample, 3, CATEGORIES, TrainingOptions(seed=4, crop_px=0))
     draws = [Draw(1, position) for position in range(12)]
     pixels = [shown[draw]["inputs"].numpy() for draw in draws]
     assert all(np.array_equal(first, again[draw]["inputs"].numpy()) for first, draw in zip(pixels, draws, strict=True))
@@ -62,7 +91,7 @@ def test_what_does_not_fit_into_memory_is_read_again(monkeypatch):
         return sample(index)
 
     monkeypatch.setattr(module, "CACHE_BYTES", 2 * sample().pixels.nbytes)
-    shown = ScanDataset(load, 3, CATEGORIES, seed=0, flip_probability=0.0)
+    shown = ScanDataset(load, 3, CATEGORIES, TrainingOptions(flip_probability=0, crop_px=0))
     shown.warm_up(2)
     read.clear()
     for index in (0, 1, 2, 2):

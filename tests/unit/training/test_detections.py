@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from scanloop.errors import DataWrong
 from scanloop.training.detections import Detections
 

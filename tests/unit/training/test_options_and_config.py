@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
+
 from scanloop.errors import DataWrong, WrongArguments
 from scanloop.product_lines import Training
 from scanloop.training.config import config_from_bytes, make_config
@@ -65,7 +67,7 @@ def test_the_schedule_covers_every_iteration():
         edges = [(scheduler["begin"], scheduler["end"]) for scheduler in scheduled]
         assert edges[0][0] == 0
         assert edges[-1][1] == iterations
-        assert all(before[1] == after[0] for before, after in zip(edges, edges[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(edges))
 
 
 def changed(**changes):

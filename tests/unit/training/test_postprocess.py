@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from scanloop.errors import DataWrong
 from scanloop.training.config import make_config
 from scanloop.training.network import build_model
@@ -35,6 +36,7 @@ def network():
 @pytest.mark.parametrize("shape", [pytest.param((400, 300), id="tall"), pytest.param((128, 128), id="square")])
 def test_it_does_what_mmdet_does(network, seed, shape):
     import torch
+
     from scanloop.training.libraries import quietly
 
     letterbox = Letterbox.fit(*shape, SIZE_PX)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scanloop.errors import DataWrong
 from scanloop.training.preprocess import FULL_SCALE, Letterbox, prepare_input, preprocess_config
 

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scanloop.training.sampling import RepeatFactorSampler, epoch_order
 
 
