@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import uuid
@@ -57,6 +56,8 @@ def server_folders() -> Iterator[Callable[[], Path]]:
 
     Not under pytest's own folder: as root the server runs as another user, and each pytest that starts closes that folder to other users.
     """
+    from harness.servers import stop_at_once
+
     made: list[Path] = []
 
     def make() -> Path:
@@ -67,22 +68,6 @@ def server_folders() -> Iterator[Callable[[], Path]]:
     for folder in made:
         stop_at_once(folder)
         shutil.rmtree(folder.parent)
-
-
-def stop_at_once(folder: Path) -> None:
-    """End the PostgreSQL whose data is in `folder` as a crash would, and wait until its processes are gone.
-
-    Source: PostgreSQL documentation, "Shutting Down the Server": SIGQUIT is the immediate shutdown, recovered from at the next start.
-    """
-    import psutil
-
-    try:
-        server = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
-    except (FileNotFoundError, psutil.NoSuchProcess):
-        return
-    family = [server, *server.children(recursive=True)]
-    server.send_signal(signal.SIGQUIT)
-    psutil.wait_procs(family, timeout=30)
 
 
 @pytest.fixture(scope="session")
