@@ -37,6 +37,7 @@ def plan(
         "backfill.plan",
         lambda run: plan_backfill(run, category, budget, _utc(since), _utc(until)),
         product_line=product_line,
+        part=product_line,
         options=RunOptions(run_id, attempt),
         lease="selection",
     )

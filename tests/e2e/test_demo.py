@@ -1,0 +1,85 @@
+"""The whole loop through real Airflow, small: deliveries in, a signed release on a device, invariants checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SCANLOOP = Path(sys.executable).parent / "scanloop"
+
+
+def small_definitions(folder: Path) -> Path:
+    """The product lines of the checkout, with a training of seconds and a gate that lets its result through."""
+    folder.mkdir()
+    (folder / "taxonomy.yaml").write_text((ROOT / "product_lines" / "taxonomy.yaml").read_text())
+    for source in (ROOT / "product_lines").glob("*_baggage.yaml"):
+        content = yaml.safe_load(source.read_text())
+        content["selection"]["budget_scans"] = 60
+        content["snapshot"] |= {"splits": {"train": 0.4, "val": 0.3, "test": 0.3}, "min_scans": 20, "min_new_scans": 40}
+        content["training"] |= {"size_px": 128, "iterations": 2, "batch_size": 4}
+        content["gate"] |= {"min_ap50": 0.0, "target_pfa": 0.9, "min_threat_bags": 1, "min_clean_bags": 1}
+        (folder / source.name).write_text(yaml.safe_dump(content))
+    return folder
+
+
+@pytest.fixture
+def deployment(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    home = tmp_path_factory.mktemp("stack") / "home"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SCANLOOP_", "AIRFLOW", "CLEARML_"))}
+    environment = {**kept, "SCANLOOP_HOME": str(home), "COLUMNS": "200"}
+    yield home, environment
+    subprocess.run([SCANLOOP, "stack", "down"], env=environment, cwd=ROOT, capture_output=True, check=False)
+    left = [process for process in psutil.process_iter() if _belongs(process, str(home))]
+    for process in left:
+        process.kill()
+    assert not left, f"the stack left {[process.name() for process in left]} running"
+
+
+def _belongs(process: psutil.Process, home: str) -> bool:
+    try:
+        return home in process.environ().get("SCANLOOP_STACK_PROCESS", "")
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.timeout(1500)
+def test_scans_become_a_release_on_a_device(deployment: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    home, environment = deployment
+    command = [SCANLOOP, "stack", "demo", "--rounds", "1", "--bags", "40", "--definitions", str(small_definitions(tmp_path / "lines"))]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+    page = (home / "report" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") >= 6
+    assert page.count("holds</span>") == 4
+    assert "Traceback" not in done.stderr
+    for product_line in ("cabin_baggage", "hold_baggage"):
+        device = home / "devices" / product_line
+        reports = sorted((device / "answers").glob("*.tdr.dcs"))
+        assert reports, "the device answered no scan"
+    _check_fence(home)
+    _check_quarantine(environment)
+
+
+def _check_fence(home: Path) -> None:
+    """What the demo said of the signer: its keys are there, and nothing that ran in Airflow could have opened them."""
+    keys = [path for folder in ("offline", "online") for path in sorted((home / "signer" / folder).iterdir())]
+    assert len(keys) >= 4
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [home / "signer", *keys])
+    command = [sys.executable, "-m", "scanloop.release.protect", "--deny", str(home / "signer"), "--", "cat", str(keys[0])]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "Permission denied" in refused.stderr
+
+
+def _check_quarantine(environment: dict[str, str]) -> None:
+    listed = subprocess.run([SCANLOOP, "audit", "verify"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert listed.returncode == 0, listed.stderr
+    assert json.loads(listed.stdout)["violations"] == 0
