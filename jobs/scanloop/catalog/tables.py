@@ -4,8 +4,6 @@ Rows are written by publications only. `run_id` names the run whose receipt vouc
 left out of comparisons between catalogs.
 """
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 

@@ -31,6 +31,13 @@ def list_() -> None:
     table = Table("product line", "scans", "chosen", "open tasks", "accepted", "snapshots", "models", "champion", "release")
     with closing(world.catalog), world.catalog.read() as connection:
         for status in loop_status(connection):
-            numbers = (status.validated_scans, status.chosen_scans, status.open_tasks, status.accepted_scans, status.snapshots, status.models)
+            numbers = (
+                status.validated_scans,
+                status.chosen_scans,
+                status.open_tasks,
+                status.accepted_scans,
+                status.snapshots,
+                status.models,
+            )
             table.add_row(status.product_line, *map(str, numbers), (status.champion_id or "—")[:12], str(status.release_version or "—"))
     Console().print(table)
