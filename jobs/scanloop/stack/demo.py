@@ -256,7 +256,8 @@ def fresh_scans(deployment: Deployment) -> list[tuple[Path, str]]:
     folder = deployment.home / "devices" / "fresh"
     places = {"SCANLOOP_LANDING_URL": (folder / "scans").as_uri(), "SCANLOOP_TRUTH_URL": (folder / "truth").as_uri()}
     if not (folder / "truth").exists():
-        deployment.command("simulate", "deliver", "--sites", "1", "--bags", "16", "--seed", "99", "--round", "99", environment=places)
+        words = ("--sites", "1", "--bags", "16", "--seed", "99", "--round", "99", "--threats", ",".join(THREATS))
+        deployment.command("simulate", "deliver", *words, environment=places)
     chosen: dict[str, Path] = {}
     for path in sorted((folder / "scans").rglob("*.dcs")):
         truth = folder / "truth" / f"{hashlib.sha256(path.read_bytes()).hexdigest()}.json"

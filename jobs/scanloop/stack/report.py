@@ -116,10 +116,11 @@ def chart(line: LineFacts) -> bytes | None:
             label = {"pd": "Pd", "pfa": "Pfa"}[name] if place == 0 else None
             left.errorbar(place + 0.16 * offset - 0.08, value["rate"], yerr=error, fmt="o", color=colour, capsize=4, label=label)
     left.set(title="Per bag, with exact 95 % bounds", ylim=(-0.03, 1.03), xticks=range(len(bars)), xticklabels=[name for name, _ in bars])
-    left.legend(loc="center right", frameon=False)
+    left.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     right.bar(range(len(bars)), [model.numbers["ap"]["ap50"] or 0 for _, model in bars], color="#4a7fa5", width=0.5)
     right.set(title="AP50", ylim=(0, 1), xticks=range(len(bars)), xticklabels=[name for name, _ in bars])
     for axis in (left, right):
+        axis.set_xlim(-0.6, len(bars) - 0.4)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     buffer = io.BytesIO()
