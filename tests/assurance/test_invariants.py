@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from harness.invariants import check_all, differences
 from harness.ledger import Delivered
@@ -49,11 +50,14 @@ def _lose(pattern: str) -> Callable[[World], None]:
     return lambda world: _stored(world, pattern).unlink()
 
 
-def _flip(pattern: str) -> Callable[[World], None]:
-    """Change one byte; in a file of its own, as the saved states share theirs."""
+def _flip(pattern: str = "", *, named_by: str = "") -> Callable[[World], None]:
+    """Change one byte of the object that matches, or that a query names; in a file of its own, as the saved states share theirs."""
 
     def act(world: World) -> None:
-        path = _stored(world, pattern)
+        if named_by:
+            with psycopg.connect(world.database_url) as connection:
+                row = connection.execute(named_by).fetchone()  # type: ignore[call-overload]
+        path = world.home / "store" / row[0] if named_by else _stored(world, pattern)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.unlink()
@@ -86,7 +90,7 @@ def _unsign(world: World) -> None:
         path.unlink()
 
 
-def _copy_row(table: str, **changes: str) -> Callable[[World], None]:
+def _copy_row(table: str, where: str = "true", **changes: str) -> Callable[[World], None]:
     """Add a row that is like another one except in some columns."""
 
     def act(world: World) -> None:
@@ -94,7 +98,7 @@ def _copy_row(table: str, **changes: str) -> Callable[[World], None]:
 
         columns = metadata.tables[table].c.keys()
         values = ", ".join(changes.get(name, name) for name in columns)
-        world.tamper(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table} LIMIT 1")
+        world.tamper(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table} WHERE {where} LIMIT 1")
 
     return act
 
@@ -127,8 +131,8 @@ PLANTED = [
     Planted("T server asked twice", _ask_twice, "T: The labelling server was asked 2 times"),
     Planted(
         "T run finished twice",
-        _copy_row("audit_log", seq="99999", action="'run.finished'"),
-        "There are 2 times a end of one run",
+        _copy_row("audit_log", "action = 'run.finished'", seq="99999"),
+        "There are 2 times a finish of one run",
     ),
     Planted("T gap in champions", _sql("UPDATE champion_history SET sequence = 3"), "T: The history of champions counts [3]"),
     Planted(
@@ -142,7 +146,7 @@ PLANTED = [
     Planted("R shard changed", _flip("snapshots/shards/*/*"), "R: snapshot "),
     Planted("R evidence lost", _lose("evidence/*/*/*.json"), "R: decision "),
     Planted("R report lost", _lose("evaluations/*/*.html"), "R: evaluation "),
-    Planted("R bundle changed", _flip("bundles/*/*.json"), "R: release "),
+    Planted("R bundle changed", _flip(named_by="SELECT bundle_key FROM releases"), "R: release "),
     Planted(
         "R champion by rejection", _sql("UPDATE decisions SET verdict = 'reject'"), "R: The champion of cabin_baggage was not promoted"
     ),

@@ -11,7 +11,9 @@ from harness.matrix import History, Kill, Outcome
 
 TESTS = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.timeout(6 * 3600)  # the first test waits for the whole matrix
-ELSEWHERE = dict.fromkeys(("edge.after_prune", "edge.after_refusal", "edge.before_fall_back", "edge.before_prune"), "integration/edge/test_kills.py")
+ELSEWHERE = dict.fromkeys(
+    ("edge.after_prune", "edge.after_refusal", "edge.before_fall_back", "edge.before_prune"), "integration/edge/test_kills.py"
+)
 """Boundaries that one round of the loop does not pass → the test that kills there."""
 
 

@@ -75,7 +75,7 @@ def twice(world: World, opened: Opened, *, killed: bool = False) -> Iterator[str
     """T. Counted by what the work is about, not by the keys of the rows."""
     groups: dict[str, list[tuple[Any, ...]]] = {
         "scan of one content": [(row["raw_key"],) for row in _rows(opened, t.scans)],
-        "delivery of one object": [(row["landing_key"], row["content_sha256"]) for row in _rows(opened, t.deliveries)],
+        "delivery of one object": [(row["landing_key"], row["content_sha256"], row["run_id"]) for row in _rows(opened, t.deliveries)],
         "task of one scan and round": [
             (row["product_line"], row["scan_id"], row["schema_version"], row["round"]) for row in _rows(opened, t.labelling_tasks)
         ],
@@ -94,7 +94,7 @@ def twice(world: World, opened: Opened, *, killed: bool = False) -> Iterator[str
             (row["product_line"], row["channel"], row["model_id"]) for row in _rows(opened, t.releases) if row["state"] != "refused"
         ],
         "snapshot of one place in the sequence": [(row["product_line"], row["sequence"]) for row in _rows(opened, t.snapshots)],
-        "end of one run": [
+        "finish of one run": [
             (row["run_id"], row["subject_id"], row["details"]["part"])
             for row in _rows(opened, t.audit_log)
             if row["action"] == "run.finished"
