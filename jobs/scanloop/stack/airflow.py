@@ -193,6 +193,10 @@ class AirflowApi:
         query = {"state": list(states), "limit": 100, "order_by": "-run_after"}
         return list(self.call("GET", "dags/~/dagRuns", params=query)["dag_runs"])
 
+    def pause(self, dag_id: str, *, paused: bool) -> None:
+        """Keep a DAG from starting runs by its clock, or let it again."""
+        self.call("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
+
     def run_again(self, dag_id: str, run_id: str) -> None:
         """Let the failed tasks of a run start anew; those that finished keep their receipts."""
         body = {"dry_run": False, "only_failed": True}

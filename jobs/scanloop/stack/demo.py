@@ -129,12 +129,14 @@ def _round(
 ) -> None:
     """One delivery, all the way round for every product line."""
     console.rule(f"Round {number}: {bags} bags arrive")
+    _wait_for_dags(api, deployment)
     marker = deployment.home / "stack" / f"delivered-{number}"
     if not marker.exists():
+        api.pause("ingest_scans", paused=True)  # its clock could strike in the middle, and make two rounds of one
         words = ("simulate", "deliver", "--sites", "2", "--bags", str(bags), "--seed", str(seed), "--round", str(number))
         delivered = deployment.command(*words, "--threats", ",".join(THREATS), "--clean-fraction", "0.3")
         marker.write_text(json.dumps(delivered))
-    _wait_for_dags(api, deployment)
+    api.pause("ingest_scans", paused=False)
     for run in api.runs("failed"):
         console.print(f"  retrying {run['dag_id']} {run.get('partition_key') or ''}, which had failed")
         api.run_again(run["dag_id"], run["dag_run_id"])
