@@ -36,7 +36,7 @@ def compile_wheel(folder: Path) -> None:
     """Compile the operators into `folder`, showing how far it is."""
     if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("c++") is None:
         sys.exit("A C++ compiler is needed to compile the detector's operators. Install g++ and run again.")
-    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-build-isolation", "--no-deps", f"onedl-mmcv=={VERSION}"]
+    command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-cache-dir", "--no-build-isolation", "--no-deps", f"onedl-mmcv=={VERSION}"]
     jobs = str(max(1, len(os.sched_getaffinity(0))))
     environment = os.environ | {"MAX_JOBS": jobs, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "MMCV_WITH_OPS": "1"}
     log = folder.parent / "mmcv-build.log"
