@@ -19,9 +19,8 @@ def check(folder: FolderOption = Path("product_lines")) -> None:
     from scanloop.catalog.definitions import read_folder
 
     taxonomy, lines = read_folder(folder)
-    typer.echo(
-        f"Taxonomy {taxonomy.taxonomy_version}: {len(taxonomy.categories)} categories. Product lines: {', '.join(line.product_line for line in lines)}."
-    )
+    names = ", ".join(line.product_line for line in lines)
+    typer.echo(f"Taxonomy {taxonomy.taxonomy_version}: {len(taxonomy.categories)} categories. Product lines: {names}.")
 
 
 @app.command("apply")

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from scanloop import __version__
 from scanloop.catalog import Catalog, audit
 from scanloop.catalog.tables import audit_log, run_links, runs
-from scanloop.errors import DataWrong, ObjectConflict, ObjectCorrupt, Superseded
+from scanloop.errors import DataWrong, ObjectConflict, ObjectCorrupt, Superseded, WrongArguments
 from scanloop.execution import leases
 from scanloop.execution.publication import Publication, apply
 from scanloop.execution.receipts import Receipt, encode, folder_name, load_with_hash, receipt_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class LookedForRTMDetHead(RTMDetSepBNHead):
     def init_weights(self) -> None:
         super().init_weights()
         for layer in self.rtm_reg:
-            torch.nn.init.constant_(layer.bias, FIRST_REACH)
+            torch.nn.init.constant_(layer.bias, math.log(FIRST_REACH) if self.exp_on_reg else FIRST_REACH)
 
     def loss_by_feat(
         self,

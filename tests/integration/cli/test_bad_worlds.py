@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+
 from scanloop.catalog.canonical import canonical_lines
 from scanloop.catalog.tables import runs
 from scanloop.cli.options import World

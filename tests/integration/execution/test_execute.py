@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+
 from scanloop.catalog.tables import audit_log, runs, sites
 from scanloop.cli.options import World
 from scanloop.errors import DataWrong, NothingToDo, Superseded

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 import sqlalchemy as sa
+
 from scanloop.catalog import Catalog
 from scanloop.catalog.tables import leases as table
 from scanloop.errors import DataWrong, LeaseHeld

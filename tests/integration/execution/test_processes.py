@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from scanloop.catalog.canonical import canonical_lines
 from scanloop.catalog.tables import leases, product_lines, runs
 from scanloop.cli.options import World

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from scanloop.catalog.definitions import read_folder
 from scanloop.errors import WrongArguments
 from scanloop.product_lines import ProductLine, read_product_line, read_taxonomy

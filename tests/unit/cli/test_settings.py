@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from scanloop.errors import WrongArguments
 from scanloop.settings import read_settings
 

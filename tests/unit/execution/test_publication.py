@@ -9,6 +9,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scanloop.errors import DataWrong
 from scanloop.execution.publication import Insert, Publication, Update
 from scanloop.execution.receipts import Receipt, encode, folder_name, receipt_key

@@ -6,6 +6,7 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+
 from scanloop.errors import NothingToDo
 from scanloop.execution.workdir import private_workdir
 
