@@ -81,6 +81,8 @@ def test_dicos_metadata_are_read_and_people_are_not() -> None:
     assert (about.scan_type, about.is_projected, about.missing) == ("operational", False, ())
     assert about.attributes == {
         "software": "2.0.1",
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.501.2.2",
+        "sop_instance_uid": "2.25.1",
         "study_uid": "2.25.12",
         "kvp": 160.0,
         "object_type": "BAGGAGE",
