@@ -125,7 +125,7 @@ def test_the_audit_log_verifies_and_every_invariant_holds(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ingest", "plan"], "empty"),
+        (["ingest", "plan"], "nothing new lies in the landing zone"),
         (["validation", "run"], ""),
         (["snapshot", "create", f"--product-line={KEY}"], ""),
         (["release", "export", f"--product-line={KEY}"], "already"),
