@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from harness.boundaries import boundaries, passings
 from harness.loop import stages
-from harness.matrix import History, Kill, Outcome
+from harness.matrix import History, Kill, Outcome, carry_out
+from harness.world import World
 
 TESTS = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.timeout(6 * 3600)  # the first test waits for the whole matrix
@@ -42,6 +44,27 @@ def test_every_boundary_of_the_source_is_killed_somewhere(kills: list[Kill]) -> 
 
 def test_every_boundary_of_the_execution_is_killed_in_the_quick_tier_too(kills: list[Kill]) -> None:
     assert {name for name in boundaries() if name.startswith("execution.")} <= {kill.boundary for kill in kills}
+
+
+@pytest.mark.parametrize(
+    ("boundary", "said"),
+    [
+        ("execution.after_receipt", "after the run again: A: The receipt receipts/attempt-1/ingest.plan.json is not in the log"),
+        ("execution.before_publication", "C: missing "),
+        ("execution.never", "it was not killed but ended with 0"),
+    ],
+)
+def test_the_matrix_sees_a_stage_that_does_not_converge(history: History, boundary: str, said: str) -> None:
+    """A stage that takes a new run id each time it runs: what a job without receipts would be."""
+    attempts = iter(range(1, 10))
+
+    def arguments(_: World) -> list[str]:
+        return ["ingest", "plan", f"--run-id=attempt-{next(attempts)}"]
+
+    forgetful = replace(history.stage("ingest.plan"), arguments=arguments)
+    stages = [forgetful if stage.name == forgetful.name else stage for stage in history.stages]
+    outcome = carry_out(Kill(forgetful.name, boundary, 1, 1), history.world, replace(history, stages=stages))
+    assert any(violation.startswith(said) for violation in outcome.violations), outcome.violations
 
 
 @pytest.mark.parametrize(
