@@ -22,7 +22,7 @@ from scanloop_plugin.operator import ScanloopJobOperator
 with DAG(
     dag_id="curate_scans",
     doc_md=__doc__,
-    schedule=assets.each_product_line(assets.validated_scans, assets.due),
+    schedule=assets.each_product_line(assets.validated_scans),
     start_date=START,
     catchup=False,
     max_active_runs=MAX_KEYED_RUNS,

@@ -3,7 +3,7 @@
 Compares what annotators said of each scan of one product line: agreement becomes an accepted consensus, disagreement sends the scan back for
 another round, and what stays disputed goes to a person.
 
-- **Starts** for a product line when `annotations` is emitted for it.
+- **Starts** for a product line when `annotations` or `due` is emitted for it.
 - **Reads** submitted labelling tasks and their annotations. **Writes** reviews, consensus annotations, the state of each labelling task.
 - **Emits** `reviewed_annotations`, which starts `snapshot_datasets`. What goes back is pushed again by the next `sync_annotations`.
 - **When it fails** no review of this run counts; run it again.
@@ -22,7 +22,7 @@ from scanloop_plugin.operator import ScanloopJobOperator
 with DAG(
     dag_id="review_annotations",
     doc_md=__doc__,
-    schedule=assets.each_product_line(assets.annotations),
+    schedule=assets.each_product_line(assets.annotations, assets.due),
     start_date=START,
     catchup=False,
     max_active_runs=MAX_KEYED_RUNS,

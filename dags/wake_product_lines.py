@@ -4,7 +4,7 @@ Every 15 minutes: asks the catalog which product lines have something due (enoug
 `due` for each.
 
 - **Reads** the catalog. **Writes** nothing but its receipt.
-- **Emits** `due`, keyed by product line, which starts `curate_scans`, `sync_annotations` and `snapshot_datasets`. Skipped when nothing is due.
+- **Emits** `due`, keyed by product line, which starts `sync_annotations`, `review_annotations` and `snapshot_datasets`. Skipped when nothing is due.
 - **When it fails** nothing is lost: the next run asks again. See the message of task `find_due`; exit code 75 means that the catalog or the
   store could not be reached.
 - **Owner** the data platform team.

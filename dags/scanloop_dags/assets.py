@@ -4,7 +4,7 @@ Every asset but `scans` is keyed: its events carry a product line as partition k
 
 | asset | emitted by | waited for by |
 |---|---|---|
-| `due` | `wake_product_lines` | `curate_scans`, `sync_annotations`, `snapshot_datasets` |
+| `due` | `wake_product_lines` | `sync_annotations`, `review_annotations`, `snapshot_datasets` |
 | `scans` | `ingest_scans` | `validate_scans` |
 | `validated_scans` | `validate_scans` | `curate_scans` |
 | `selections` | `curate_scans`, `backfill_category` | `sync_annotations` |

@@ -18,7 +18,7 @@ Name = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Scanners(_Part):
@@ -74,8 +74,9 @@ class SnapshotRules(_Part):
 
     @model_validator(mode="after")
     def _whole(self) -> SnapshotRules:
-        if set(self.splits) != {"train", "val", "test"} or abs(sum(self.splits.values()) - 1) > 1e-9:
-            raise ValueError("splits must name train, val and test and sum to 1")
+        shares = self.splits.values()
+        if set(self.splits) != {"train", "val", "test"} or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+            raise ValueError("splits must name train, val and test, none below 0, and sum to 1")
         return self
 
 
@@ -84,7 +85,7 @@ class Training(_Part):
 
     recipe: str = "rtmdet_tiny"
     """Name of a recipe."""
-    planes: tuple[Literal["high", "low", "material"], ...] = ("high", "low", "material")
+    planes: tuple[Literal["high", "low", "material"], ...] = Field(default=("high", "low", "material"), min_length=1)
     """Input planes, in channel order."""
     size_px: int = Field(default=320, ge=64, le=2048, multiple_of=32)
     """Side of the square the detector sees."""
@@ -204,15 +205,32 @@ class Taxonomy(_Part):
         return self
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Reads plain values only, and refuses a mapping that has a key twice, of which YAML libraries keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As a mapping. Raises ConstructorError at the second use of a key."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise WrongArguments(f"{path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise WrongArguments(f"{path} is not valid YAML: it is nested too deeply.") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise WrongArguments(f"{path} is not valid YAML{where}: {getattr(error, 'problem', None) or error}.") from None
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise WrongArguments(f"{path} is not valid YAML{where}: {problem}.") from None
     if not isinstance(content, dict):
         raise WrongArguments(f"{path} must hold one mapping, found {type(content).__name__}.")
     return content

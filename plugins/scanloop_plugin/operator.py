@@ -62,7 +62,9 @@ class ScanloopJobOperator(BaseOperator):
         """Run the job, wait for its end, and verify its receipt. Raises as `raise_unless_done` and `verified_result` do."""
         run_id = safe_run_id(context["dag_run"].dag_id, context["dag_run"].run_id)
         arguments, part = self._arguments(context["dag_run"].partition_key)
-        request = JobRequest(self.job, tuple(arguments), self._environment(context, run_id), f"{run_id}/{self.job.name}/{part}")
+        deployment = os.environ.get("SCANLOOP_HOME", "")  # another one on this machine has runs of the same names
+        mark = f"{deployment}:{run_id}/{self.job.name}/{part}"
+        request = JobRequest(self.job, tuple(arguments), self._environment(context, run_id), mark)
         self.log.info("Run %s: scanloop %s", run_id, " ".join(arguments))
         tail: deque[str] = deque(maxlen=TAIL_LINES)
 

@@ -41,7 +41,7 @@ def world(history: History) -> World:
 @pytest.fixture(scope="session")
 def kills(history: History) -> list[Kill]:
     """Every kill of this tier."""
-    return plan(history, seed=SEED, most=50 if IS_LONG else 2, every_execution=IS_LONG)
+    return plan(history, seed=SEED, most=50 if IS_LONG else 3, every_execution=IS_LONG)
 
 
 @pytest.fixture(scope="session")

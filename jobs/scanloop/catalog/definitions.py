@@ -22,6 +22,8 @@ def read_folder(folder: Path) -> tuple[Taxonomy, list[ProductLine]]:
     Raises:
         WrongArguments: a file is missing or wrong, a key is used twice, or a category is not in the taxonomy.
     """
+    from scanloop.training.recipes import RECIPES
+
     if not folder.is_dir():
         raise WrongArguments(f"{folder} is not a folder.")
     taxonomy = read_taxonomy(folder / "taxonomy.yaml")
@@ -38,7 +40,12 @@ def read_folder(folder: Path) -> tuple[Taxonomy, list[ProductLine]]:
         unknown = sorted(set(line.categories) - known)
         if unknown:
             raise WrongArguments(f"{path}: categories: {unknown[0]!r} is not in taxonomy {taxonomy.taxonomy_version}.")
+        if line.training.recipe not in RECIPES:
+            raise WrongArguments(f"{path}: training.recipe: unknown recipe {line.training.recipe!r}. Known: {', '.join(RECIPES)}.")
         lines[line.product_line] = line
+    misnamed = next(iter(sorted(folder.glob("*.yml"))), None)
+    if misnamed is not None:
+        raise WrongArguments(f"{misnamed} would not be read: definitions end in .yaml.")
     if not lines:
         raise WrongArguments(f"{folder} defines no product line.")
     return taxonomy, list(lines.values())

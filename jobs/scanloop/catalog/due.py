@@ -23,14 +23,21 @@ def reasons_due(status: LoopStatus, definition: ProductLine, now: datetime) -> l
         reasons.append(f"{status.untasked_scans} chosen scans wait for a labelling task")
     if status.open_tasks:
         reasons.append(f"{status.open_tasks} labelling tasks may have been finished")
+    if status.submitted_tasks:
+        reasons.append(f"{status.submitted_tasks} finished labelling tasks wait for their check")
     if status.returned_tasks:
         reasons.append(f"{status.returned_tasks} scans go back to the labellers")
     new_scans = status.accepted_scans - status.snapshot_scans
     if status.accepted_scans >= definition.snapshot.min_scans and new_scans >= definition.snapshot.min_new_scans:
         reasons.append(f"{new_scans} accepted scans are in no snapshot")
-    if status.champion_since is not None and now - status.champion_since > timedelta(days=definition.wake.max_age_days):
-        reasons.append(f"the champion is older than {definition.wake.max_age_days} days")
+    elif new_scans > 0 and is_of_age(status.champion_since, definition, now):
+        reasons.append(f"the champion is older than {definition.wake.max_age_days} days, and there are {new_scans} accepted scans since")
     return reasons
+
+
+def is_of_age(champion_since: datetime | None, definition: ProductLine, now: datetime) -> bool:
+    """Whether a champion has served so long that whatever is new is worth a snapshot."""
+    return champion_since is not None and now - champion_since > timedelta(days=definition.wake.max_age_days)
 
 
 def find_due(run: JobRun) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, open_world, print_result, run_job
+from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, load_definition, open_world, print_result, run_job
 
 app = typer.Typer(
     no_args_is_help=True, help="What a model is worth: AP of boxes, Pd and Pfa of bags with exact bounds, pictures of the worst."
@@ -51,6 +51,8 @@ def list_(
 
     world = open_world()
     with closing(world.catalog), world.catalog.read() as connection:
+        if product_line is not None:
+            load_definition(world.catalog, product_line)
         rows = list_evaluations(connection, product_line)
     if as_json:
         for row in rows:

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, World, open_world, print_result, run_job
+from scanloop.cli.options import (
+    AttemptOption,
+    ProductLineArg,
+    RunIdOption,
+    RunOptions,
+    World,
+    load_definition,
+    open_world,
+    print_result,
+    run_job,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Train detectors on snapshots; list and show the models that came out.")
 log = logging.getLogger(__name__)
@@ -62,10 +72,12 @@ def list_models(
     from scanloop.catalog.tables import models
 
     wanted = sa.select(models).order_by(models.c.created_at.desc(), models.c.model_id)
-    if product_line:
+    if product_line is not None:
         wanted = wanted.where(models.c.product_line == product_line)
     world = open_world()
     with closing(world.catalog), world.catalog.read() as connection:
+        if product_line is not None:
+            load_definition(world.catalog, product_line)
         rows = [dict(row) for row in connection.execute(wanted).mappings()]
     if as_json:
         for row in rows:

@@ -115,7 +115,7 @@ def run_job(
     """
     world = open_world()
     with closing(world.catalog):
-        definition = load_definition(world.catalog, product_line) if product_line else None
+        definition = load_definition(world.catalog, product_line) if product_line is not None else None
         identity = RunIdentity(
             run_id=options.run_id or f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}",
             job=job,

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, World, open_world, print_result, run_job
+from scanloop.cli.options import (
+    AttemptOption,
+    ProductLineArg,
+    RunIdOption,
+    RunOptions,
+    World,
+    load_definition,
+    open_world,
+    print_result,
+    run_job,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +62,8 @@ def init(
         settings = world.settings
         home = _signer_home(signer_home, world)
         check_apart(home, [settings.store_url, settings.landing_url, settings.channel_url, settings.truth_url], [settings.work])
+        for name in product_line or []:
+            load_definition(world.catalog, name)
         lines = product_line or _active_product_lines(world)
     keys = open_keys(home, passphrase_file, make=True)
     with signer_lock(home):

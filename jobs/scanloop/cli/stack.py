@@ -67,7 +67,7 @@ def status(project: ProjectOption = Path()) -> None:
 @app.command("demo")
 def demo(
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=9, help="Deliveries that go round the loop.")] = 2,
-    bags: Annotated[int, typer.Option("--bags", min=4, max=5000, help="Bags a delivery, two scans each.")] = 150,
+    bags: Annotated[int, typer.Option("--bags", min=4, max=5000, help="Bags a delivery, two scans each.")] = 200,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated bags.")] = 7,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards.")] = False,
     port: PortOption = None,

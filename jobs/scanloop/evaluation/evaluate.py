@@ -52,7 +52,7 @@ class Judged:
     """Bags left out of each split because the model, or one that it started from, has seen them."""
 
     def operating_point(self, target_pfa: float) -> OperatingPoint:
-        """Thresholds for a target, from the val split. Raises DataWrong if it has no clean bag."""
+        """Thresholds for a target, from the val split."""
         return choose_operating_point(bag_scores(self.val, self.val_detections), target_pfa)
 
 

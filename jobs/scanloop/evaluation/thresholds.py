@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanloop.errors import DataWrong
 from scanloop.evaluation.outcomes import BagScores
 from scanloop.evaluation.reference import Floats
 
 LOWEST_THRESHOLD = 0.05
 """No threshold below this: such scores are what a detector gives to anything."""
+NEVER = 1.0
+"""A threshold that no score reaches: scores are sigmoids."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,11 @@ def _threshold(clean: Floats, others: Floats, allowed: int) -> float:
 
 
 def choose_operating_point(bags: BagScores, target_pfa: float) -> OperatingPoint:
-    """Choose thresholds on the bags of the val split.
-
-    Raises:
-        DataWrong: there is no clean bag to choose by.
-    """
+    """Choose thresholds on the bags of the val split. Without a clean bag to choose by, nothing alarms, and the gate says so."""
     is_clean = bags.is_clean
     clean, others = bags.best[is_clean], bags.best[bags.is_threat]
     if not len(clean):
-        raise DataWrong(
-            "The val split has no clean bag in which every category was looked for, so no threshold can be chosen for a target Pfa."
-        )
+        return OperatingPoint(bags.categories, (NEVER,) * len(bags.categories), target_pfa, 0, 0)
     budget = max(0, math.floor(target_pfa * (len(clean) + 1) + 1e-9) - 1)
     kinds = range(clean.shape[1])
 

@@ -47,6 +47,8 @@ class Measured:
     """Clean bags that alarm."""
     pfa_chance: float
     """Chance of at least that many alarms, had the val split promised no more than it shows."""
+    val_clean_bags: int
+    """Clean bags of the val split that its thresholds were chosen by."""
 
     def as_json(self) -> dict[str, Any]:
         """The fields, for the evidence."""
@@ -160,6 +162,7 @@ def _score(reference: ReferenceSet, side: Side, confidence: float) -> _Scored:
         pd=clopper_pearson(int((outcomes.is_detected & threat).sum()), int(threat.sum()), confidence),
         pfa=clopper_pearson(alarmed, int(clean.sum()), confidence),
         pfa_chance=chance_of_alarms(side.point, alarmed, int(clean.sum())),
+        val_clean_bags=side.point.clean_bags,
     )
     return _Scored(matches, bags, outcomes, measured)
 

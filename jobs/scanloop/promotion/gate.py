@@ -65,6 +65,8 @@ def judge(comparison: Comparison, policy: GatePolicy) -> Judgement:
 def _findings(comparison: Comparison, policy: GatePolicy) -> Iterator[Finding]:
     yield _enough("threat_bags", "with a threat", comparison.threat_bags, policy.min_threat_bags)
     yield _enough("clean_bags", "without any threat", comparison.clean_bags, policy.min_clean_bags)
+    if not comparison.candidate.val_clean_bags:
+        yield Finding("val_clean_bags", "undecided", "The val split has no clean bag, so no threshold could be chosen.", 1)
     yield _keeps_pfa(comparison, policy)
     if comparison.paired is None:
         yield _reaches_ap50(comparison, policy)

@@ -63,8 +63,8 @@ def build_root(collected: Collected, definition: ProductLine, parent: SnapshotRe
     )
 
 
-def check_enough(built: BuiltRoot, definition: ProductLine, parent: SnapshotReader | None) -> None:
-    """Make sure that a snapshot is worth its training run.
+def check_enough(built: BuiltRoot, definition: ProductLine, parent: SnapshotReader | None, *, is_of_age: bool = False) -> None:
+    """Make sure that a snapshot is worth its training run. For a champion that is of age, whatever changed is enough.
 
     Raises:
         NothingToDo: there are too few scans, too few changed ones, or a split would be empty; the message says how many more it takes.
@@ -80,11 +80,10 @@ def check_enough(built: BuiltRoot, definition: ProductLine, parent: SnapshotRead
             f"None of the {counts['bags']} accepted bags of {name} is in {' and '.join(empty)} yet; a snapshot needs every split."
         )
     if parent is not None and parent.root.rules == built.root.rules:
-        changed = changed_scans(built, parent)
-        if changed < rules.min_new_scans:
-            more = rules.min_new_scans - changed
+        changed, needed = changed_scans(built, parent), 1 if is_of_age else rules.min_new_scans
+        if changed < needed:
             raise NothingToDo(
-                f"{changed} scans of {name} changed since snapshot {parent.snapshot_id[:12]}; a new one needs {rules.min_new_scans}, {more} more."
+                f"{changed} scans of {name} changed since snapshot {parent.snapshot_id[:12]}; a new one needs {needed}, {needed - changed} more."
             )
 
 

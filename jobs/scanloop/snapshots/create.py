@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scanloop.catalog import tables
+from scanloop.catalog.due import is_of_age
 from scanloop.errors import NothingToDo
 from scanloop.execution import JobRun
 from scanloop.snapshots.build import SHARD_SUFFIX, build_root, check_enough
@@ -29,6 +30,15 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     with run.catalog.read() as connection:
         scans = labelled_scans(connection, definition)
         parent_id, sequence = latest(connection, definition.product_line)
+        serving = connection.execute(
+            sa.select(tables.champions.c.model_id).where(tables.champions.c.product_line == definition.product_line)
+        ).scalar_one_or_none()
+        since = connection.execute(
+            sa.select(sa.func.max(tables.champion_history.c.created_at)).where(
+                tables.champion_history.c.product_line == definition.product_line, tables.champion_history.c.model_id == serving
+            )
+        ).scalar_one()
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
         known = set(connection.execute(sa.select(tables.snapshots.c.snapshot_id)).scalars())
     parent = load_snapshot(run.store, parent_id) if parent_id else None
     collected = records_of(scans, definition)
@@ -37,7 +47,7 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     snapshot_id = hashlib.sha256(content).hexdigest()
     if snapshot_id in known:
         raise NothingToDo(f"Nothing changed: what is accepted now is snapshot {snapshot_id[:12]} of {definition.product_line}.")
-    check_enough(built, definition, parent)
+    check_enough(built, definition, parent, is_of_age=is_of_age(since, definition, now))
     for shard in built.root.shards:
         if shard.key in built.new_files:
             step("snapshot.before_shard")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ FOLDERS = ("airflow", "channel", "devices", "landing", "logs", "postgres", "repo
 SIGNER = "signer"
 """Folder of the signer's keys, which nothing of Airflow can open."""
 DEFAULT_PORT = 8080
+JOBS_AT_ONCE = 2
+"""Heavy jobs that share the machine: trainings of two product lines run faster side by side with half the threads each."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Deployment:
         return {
             **outside,
             **{f"SCANLOOP_{name}": value for name, value in mine.items()},
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // JOBS_AT_ONCE)),
             "TMPDIR": str(self.home / "tmp"),
         }
 

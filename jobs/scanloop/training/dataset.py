@@ -1,16 +1,16 @@
-"""Scans of a snapshot as mmdet trains on them: prepared once, kept in memory, mirrored by a seeded draw."""
+"""Scans of a snapshot as mmdet trains on them: prepared once, kept in memory, shown differently by a seeded draw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scanloop.training.augment import cropped, mirrored, overlaid, transposed
 from scanloop.training.options import TrainingOptions
-from scanloop.training.preprocess import Letterbox, prepare_input
+from scanloop.training.sample import Sample, make_sample
 from scanloop.training.sampling import Draw
 
 if TYPE_CHECKING:
@@ -19,84 +19,6 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 2 << 30
 """Prepared inputs kept in memory at most; what does not fit is read again each time."""
-MIN_VISIBLE = 0.5
-"""A box of which less than this share is inside the window is dropped."""
-MIN_SIDE_PX = 1.0
-"""Boxes thinner than this in the input cannot be learned from and are left out."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One scan, ready for the network."""
-
-    pixels: np.ndarray
-    """(channels, size, size) float32."""
-    boxes_xyxy: np.ndarray
-    """(G, 4) float32 in input pixels."""
-    category_ids: np.ndarray
-    """(G,) int64 index into the categories."""
-    looked_for: tuple[bool, ...]
-    """Per category, whether somebody looked for it."""
-    letterbox: Letterbox
-    """The way back to the scan, from the whole input."""
-
-
-def mirrored(sample: Sample, horizontally: bool, vertically: bool) -> Sample:
-    """Mirror pixels and boxes inside the whole square. A scan lies in the top left corner; mirrored, it may lie in another."""
-    pixels, boxes, size = sample.pixels, sample.boxes_xyxy.copy(), sample.pixels.shape[-1]
-    for axis, is_wanted in ((0, horizontally), (1, vertically)):
-        if is_wanted:
-            pixels = np.flip(pixels, axis=2 - axis)
-            boxes[:, [axis, axis + 2]] = size - boxes[:, [axis + 2, axis]]
-    return replace(sample, pixels=np.ascontiguousarray(pixels), boxes_xyxy=boxes)
-
-
-def cropped(sample: Sample, crop_px: int, focus: float, chance: np.random.Generator) -> Sample:
-    """Cut a square window out of a sample: with chance `focus` around one of its boxes, else anywhere on the scan.
-
-    Boxes are cut at the window; those of which less than `MIN_VISIBLE` is left are dropped. A step on windows costs a fraction of one on whole
-    inputs, and shows more of what matters: on small data and a CPU that is worth more than seeing everything.
-    """
-    size = sample.pixels.shape[-1]
-    if not 0 < crop_px < size:
-        return sample
-    if len(sample.boxes_xyxy) and chance.random() < focus:
-        x1, y1, x2, y2 = sample.boxes_xyxy[chance.integers(len(sample.boxes_xyxy))]
-        lowest = np.maximum(np.array([x2, y2]) - crop_px, 0)
-        highest = np.minimum(np.array([x1, y1]), size - crop_px)
-    else:
-        lowest = np.zeros(2)
-        highest = np.array([sample.letterbox.input_width_px, sample.letterbox.input_height_px]) - crop_px
-    left, top = (int(value) for value in np.clip(lowest + chance.random(2) * (highest - lowest), 0, size - crop_px))
-    corner = np.array([left, top, left, top], dtype=np.float32)
-    boxes = np.clip(sample.boxes_xyxy - corner, 0, crop_px)
-    is_kept = _areas(boxes) >= MIN_VISIBLE * _areas(sample.boxes_xyxy)
-    pixels = sample.pixels[:, top : top + crop_px, left : left + crop_px]
-    return replace(sample, pixels=np.ascontiguousarray(pixels), boxes_xyxy=boxes[is_kept], category_ids=sample.category_ids[is_kept])
-
-
-def _areas(boxes_xyxy: np.ndarray) -> np.ndarray:
-    areas: np.ndarray = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
-    return areas
-
-
-def make_sample(
-    planes: dict[str, np.ndarray],
-    boxes: Sequence[tuple[str, Sequence[float]]],
-    looked_for: Sequence[str],
-    *,
-    categories: Sequence[str],
-    size_px: int,
-    planes_spec: Sequence[str],
-) -> Sample:
-    """Prepare one scan. `boxes` are (category, bbox_xywh in pixels of the scan); categories that the model does not know are left out."""
-    pixels, letterbox = prepare_input(planes, size_px, planes_spec)
-    known = [(categories.index(category), bbox) for category, bbox in boxes if category in categories]
-    xywh = np.array([bbox for _, bbox in known], dtype=np.float32).reshape(-1, 4)
-    inside = letterbox.to_input(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1))
-    is_visible = ((inside[:, 2:] - inside[:, :2]) >= MIN_SIDE_PX).all(axis=1)
-    ids = np.array([index for index, _ in known], dtype=np.int64)
-    return Sample(pixels, inside[is_visible], ids[is_visible], tuple(category in looked_for for category in categories), letterbox)
 
 
 class ScanDataset:
@@ -138,9 +60,17 @@ class ScanDataset:
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         options, chance = self._options, np.random.default_rng((self._options.seed, 2, draw.position))
-        window = cropped(self.sample(draw.index), options.crop_px, options.crop_focus, chance)
-        horizontally, vertically = (bool(value < options.flip_probability) for value in chance.random(2))
-        return packed(mirrored(window, horizontally, vertically))
+        shown = self._turned_window(draw.index, chance)
+        if chance.random() < options.overlay_probability:
+            shown = overlaid(shown, self._turned_window(int(chance.integers(self._length)), chance), options.planes)
+        return packed(shown)
+
+    def _turned_window(self, index: int, chance: np.random.Generator) -> Sample:
+        options = self._options
+        window = cropped(self.sample(index), options.crop_px, options.crop_focus, chance)
+        horizontally, vertically, diagonally = (bool(value < options.flip_probability) for value in chance.random(3))
+        window = mirrored(window, horizontally, vertically)
+        return transposed(window) if diagonally else window
 
 
 def packed(sample: Sample) -> dict[str, Any]:

@@ -43,10 +43,11 @@ class Fitted:
 
 
 def cpu_threads(wanted: int) -> int:
-    """Threads to compute on: `wanted`, or one for each core that this process may use."""
+    """Threads to compute on: `wanted`, or OMP_NUM_THREADS, or one for each core that this process may use."""
     import os
 
-    return wanted or len(os.sched_getaffinity(0))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return wanted or (int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0)))
 
 
 def fit(

@@ -41,7 +41,9 @@ class TrainingOptions(BaseModel):
     ema_momentum: float = Field(default=0.05, gt=0, le=1)
     """Part of the newest weights in the running average; the average is what is kept. 1: no averaging."""
     flip_probability: float = Field(default=0.5, ge=0, le=1)
-    """Chance of mirroring, for each axis."""
+    """Chance of mirroring, for each axis, and of exchanging the axes."""
+    overlay_probability: float = Field(default=0.5, ge=0, le=1)
+    """Chance of laying another scan over a scan, as if both were in the beam."""
     crop_px: int = Field(default=192, ge=0, le=2048, multiple_of=32)
     """Side of the window that a training step sees of each input; 0, or at least `size_px`: all of it."""
     crop_focus: float = Field(default=0.8, ge=0, le=1)

@@ -82,9 +82,13 @@ def prepare_input(planes: Mapping[str, np.ndarray], size_px: int, planes_spec: S
     attenuations = {name: _attenuation(planes[name], box) for name in needed}
     canvas = np.zeros((len(planes_spec), size_px, size_px), dtype=np.float32)
     for channel, name in enumerate(planes_spec):
-        values = _material(attenuations) if name == "material" else attenuations[name] / np.float32(ATTENUATION_UNIT)
-        canvas[channel, : box.input_height_px, : box.input_width_px] = values
+        canvas[channel, : box.input_height_px, : box.input_width_px] = channel_of(name, attenuations)
     return canvas, box
+
+
+def channel_of(name: str, attenuations: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One input channel from attenuations, each (H, W) float32 by plane name; `material` needs `high` and `low`."""
+    return _material(attenuations) if name == "material" else attenuations[name] / np.float32(ATTENUATION_UNIT)
 
 
 def preprocess_config(size_px: int, planes_spec: Sequence[str]) -> dict[str, Any]:

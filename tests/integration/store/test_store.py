@@ -134,7 +134,20 @@ def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPat
         open_store("s3://bucket/x?endpoint_url=http://127.0.0.1:9").get("k")
 
 
-@pytest.mark.parametrize("url", ["ftp://x/y", "s3:///x", "file://host/x", "/plain/path", "s3://b/x?colour=red"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x/y",
+        "s3:///x",
+        "file://host/x",
+        "/plain/path",
+        "s3://bucket/x?colour=red",
+        "s3://Bad_Bucket!!/x",
+        "s3://bucket/x?endpoint_url=nonsense",
+        "s3://bucket/x?endpoint_url=http://h:port",
+        "file:///tmp/x%00y",
+    ],
+)
 def test_urls_that_name_no_store(url: str) -> None:
     with pytest.raises(WrongArguments):
         open_store(url)

@@ -47,6 +47,9 @@ def test_a_version_follows_the_content_and_nothing_else(tmp_path: Path) -> None:
         ({"training": {"size_px": 333}}, "training.size_px", "multiple of 32"),
         ({"training": {"planes": ["high", "zeff"]}}, "training.planes.1", "'high', 'low' or 'material'"),
         ({"snapshot": {"splits": {"train": 0.5, "val": 0.1, "test": 0.1}}}, "snapshot", "sum to 1"),
+        ({"snapshot": {"splits": {"train": 1.6, "val": -0.85, "test": 0.25}}}, "snapshot", "none below 0"),
+        ({"training": {"planes": []}}, "training.planes", "at least 1"),
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate", "finite"),
         ({"selection": {}}, "selection.budget_scans", "required"),
         ({"product_line": "Not A Key"}, "product_line", "pattern"),
         ({"release": {"channel": "../up"}}, "release.channel", "pattern"),
@@ -124,3 +127,38 @@ def test_a_folder_whose_files_do_not_fit_together(tmp_path: Path, files: dict[st
 def test_scanners_are_covered_by_pattern() -> None:
     line = ProductLine.model_validate({**GOOD, "scanners": {"include": ["acme-*", "rapid-6-0007"]}})
     assert [line.covers(scanner) for scanner in ("acme-x-1", "rapid-6-0007", "rapid-6-0008", "Acme-x-1")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("title: [", "line 1"),
+        ("title: Cabin\ntitle: Hold\n", "line 2, column 1: the key 'title' is there twice"),
+        ("title: 2026-02-30", "day is out of range"),
+        ("title: " + "[" * 100_000, "nested too deeply"),
+        ("title: \0", "not allowed"),
+        ("- title", "must hold one mapping"),
+    ],
+    ids=("unclosed", "twice", "impossible date", "deep", "null byte", "list"),
+)
+def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
+    path = _file(tmp_path, content)
+    with pytest.raises(WrongArguments, match=r"^[^\n]*$") as error:
+        read_product_line(path)
+    assert error.value.message.startswith(str(path))
+    assert said in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("hold.yml", {"product_line": "hold"}, "definitions end in .yaml"),
+        ("hold.yaml", {"training": {"recipe": "x"}}, "Known: rtmdet_tiny"),
+    ],
+)
+def test_a_folder_is_read_whole_or_refused(tmp_path: Path, name: str, change: dict[str, object], said: str) -> None:
+    _file(tmp_path, TAXONOMY, "taxonomy.yaml")
+    _file(tmp_path, GOOD)
+    _file(tmp_path, {**GOOD, "product_line": "hold", **change}, name)
+    with pytest.raises(WrongArguments, match=said):
+        read_folder(tmp_path)

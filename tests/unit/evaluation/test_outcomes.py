@@ -147,10 +147,12 @@ def test_what_equal_shares_leave_of_the_target_is_spent_where_it_finds_most() ->
     assert bags.at(point.as_array).is_detected[10:].all()
 
 
-def test_without_a_clean_bag_there_is_no_operating_point() -> None:
+def test_without_a_clean_bag_nothing_alarms() -> None:
     reference = ReferenceSet.of(CATEGORIES, [scan("a1", "a", Box("knife", BOX))])
-    with pytest.raises(DataWrong, match="no clean bag"):
-        choose_operating_point(bag_scores(reference, say((0, KNIFE, BOX, 0.9))), 0.1)
+    bags = bag_scores(reference, say((0, KNIFE, BOX, 0.999)))
+    point = choose_operating_point(bags, 0.1)
+    assert (point.clean_bags, point.false_alarms) == (0, 0)
+    assert not bags.at(point.as_array).is_alarmed.any()
 
 
 def test_detections_survive_the_round_trip() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from dataclasses import replace
 from math import ceil, floor
 
 import pytest
@@ -60,7 +61,7 @@ def test_an_improvement_is_promoted() -> None:
 def measured(name: str, *, ap50: float | None = 0.8, found: int = 90, threats: int = 100, alarms: int = 8, clean: int = 100) -> Measured:
     rates = clopper_pearson(found, threats, 0.95), clopper_pearson(alarms, clean, 0.95)
     point = OperatingPoint(("knife",), (0.5,), 0.1, 60, 5)
-    return Measured(name, ap50, ap50, *rates, pfa_chance=chance_of_alarms(point, alarms, clean))
+    return Measured(name, ap50, ap50, *rates, pfa_chance=chance_of_alarms(point, alarms, clean), val_clean_bags=60)
 
 
 def first(**numbers: float | None) -> Comparison:
@@ -98,6 +99,13 @@ def test_a_first_champion_needs_only_its_own_numbers() -> None:
     judgement = judge(first(ap50=0.31), POLICY)
     assert judgement.verdict == "promote"
     assert [found.rule for found in judgement.findings] == ["threat_bags", "clean_bags", "pfa", "ap50"]
+
+
+def test_thresholds_that_nothing_could_be_chosen_by_are_insufficient_evidence() -> None:
+    sure = first(ap50=0.9)
+    judgement = judge(replace(sure, candidate=replace(sure.candidate, val_clean_bags=0)), POLICY)
+    assert judgement.verdict == "insufficient_evidence"
+    assert judgement.reasons[0].startswith("The val split has no clean bag")
 
 
 def test_a_first_champion_below_the_mark_is_rejected() -> None:

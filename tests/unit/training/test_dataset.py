@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from scanloop.training import dataset as module
-from scanloop.training.dataset import ScanDataset, cropped, make_sample, mirrored, packed
+from scanloop.training.augment import cropped, mirrored, overlaid, transposed
+from scanloop.training.dataset import ScanDataset, packed
 from scanloop.training.options import TrainingOptions
+from scanloop.training.preprocess import prepare_input
+from scanloop.training.sample import make_sample
 from scanloop.training.sampling import Draw
 
 CATEGORIES = ("handgun", "knife")
@@ -47,6 +50,33 @@ def test_boxes_are_mirrored_with_the_pixels(horizontally, vertically):
     assert np.array_equal(back.pixels, sample().pixels)
 
 
+def test_boxes_are_transposed_with_the_pixels():
+    turned = transposed(sample())
+    assert turned.boxes_xyxy.tolist() == [block_of(turned.pixels)] == [[20, 10, 40, 40]]
+    assert np.array_equal(transposed(turned).pixels, sample().pixels)
+
+
+def test_a_scan_laid_over_a_scan_is_both_in_the_beam():
+    """What `prepare_input` makes of the product of transmissions, Beer and Lambert's law."""
+    random = np.random.default_rng(0)
+    scans = [{name: random.integers(20000, 65536, (64, 64), dtype=np.uint16) for name in ("high", "low")} for _ in range(2)]
+    one, two = (
+        make_sample(scan, [("knife", (n, n, 9, 9))], CATEGORIES[n:], categories=CATEGORIES, size_px=64, planes_spec=SPEC)
+        for n, scan in enumerate(scans)
+    )
+    both = {name: np.rint(scans[0][name].astype(np.float64) * scans[1][name] / 65535).astype(np.uint16) for name in ("high", "low")}
+    together = overlaid(one, two, SPEC)
+    assert np.allclose(together.pixels, prepare_input(both, 64, SPEC)[0], atol=2e-3)
+    assert together.boxes_xyxy.tolist() == [[0, 0, 9, 9], [1, 1, 10, 10]]
+    assert together.category_ids.tolist() == [1, 1]
+    assert together.looked_for == (False, True)
+
+
+def test_material_alone_cannot_be_laid_over():
+    made = sample()
+    assert overlaid(made, made, ("material", "high", "high")) is made
+
+
 @pytest.mark.parametrize("focus", [0.0, 1.0])
 def test_a_window_shows_the_same_place(focus):
     whole = sample()
@@ -75,12 +105,12 @@ def test_a_box_mostly_outside_the_window_is_dropped():
 
 
 def test_a_draw_decides_how_it_is_shown():
-    shown = ScanDataset(sample, 3, CATEGORIES, TrainingOptions(seed=4, crop_px=0))
-    again = ScanDataset(sample, 3, CATEGORIES, TrainingOptions(seed=4, crop_px=0))
+    shown = ScanDataset(sample, 3, CATEGORIES, TrainingOptions(seed=4, crop_px=0, overlay_probability=0))
+    again = ScanDataset(sample, 3, CATEGORIES, TrainingOptions(seed=4, crop_px=0, overlay_probability=0))
     draws = [Draw(1, position) for position in range(12)]
     pixels = [shown[draw]["inputs"].numpy() for draw in draws]
     assert all(np.array_equal(first, again[draw]["inputs"].numpy()) for first, draw in zip(pixels, draws, strict=True))
-    assert len({array.tobytes() for array in pixels}) == 4
+    assert len({array.tobytes() for array in pixels}) > 4
 
 
 def test_what_does_not_fit_into_memory_is_read_again(monkeypatch):
@@ -91,7 +121,7 @@ def test_what_does_not_fit_into_memory_is_read_again(monkeypatch):
         return sample(index)
 
     monkeypatch.setattr(module, "CACHE_BYTES", 2 * sample().pixels.nbytes)
-    shown = ScanDataset(load, 3, CATEGORIES, TrainingOptions(flip_probability=0, crop_px=0))
+    shown = ScanDataset(load, 3, CATEGORIES, TrainingOptions(flip_probability=0, crop_px=0, overlay_probability=0))
     shown.warm_up(2)
     read.clear()
     for index in (0, 1, 2, 2):
