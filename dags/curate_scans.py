@@ -3,7 +3,7 @@
 Takes the validated scans of one product line that were never chosen, drops near-duplicates, scores the rest, and chooses under the product
 line's budget. Why each scan was or was not picked is kept.
 
-- **Starts** for a product line when `validated_scans` or `due` is emitted for it.
+- **Starts** for a product line when `validated_scans` is emitted for it.
 - **Reads** validated scans, earlier selections, the champion where there is one. **Writes** one selection with its items.
 - **Emits** `selections`, which starts `sync_annotations`. Skipped when there is nothing to choose from.
 - **When it fails** nothing was chosen; run it again. Exit code 75 usually means that another run works on this product line.

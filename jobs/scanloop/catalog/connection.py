@@ -57,6 +57,19 @@ class Catalog:
             raise self._explained(error) from error
 
     @contextmanager
+    def scratch(self) -> Iterator[sa.Connection]:
+        """A connection for temporary tables, in one repeatable-read transaction that is rolled back at the end.
+
+        Raises:
+            CatalogUnavailable: the database cannot be reached or went away.
+        """
+        try:
+            with self.engine.connect() as connection:
+                yield connection.execution_options(isolation_level="REPEATABLE READ")
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error) from error
+
+    @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """A transaction, committed at the end. For scanloop.execution and scanloop.catalog only.
 

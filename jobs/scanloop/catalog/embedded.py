@@ -7,11 +7,14 @@ import logging
 import shutil
 import subprocess
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from scanloop.errors import CatalogUnavailable
 
 STOP_TIMEOUT_S = 30
+NEEDED_BYTES = 64 << 20
+"""An empty database of PostgreSQL 18 takes about 40 MB."""
 READY = "scanloop-ready"
 """File in the data folder that says: its URL was given out, so it may hold something."""
 _NOT_STARTED = (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError)
@@ -38,7 +41,18 @@ def serve_embedded(folder: Path, database: str = "scanloop") -> str:
                 folder.rename(aside)
                 return _serve(folder, database)
     except _NOT_STARTED as error:
-        raise CatalogUnavailable(f"The embedded PostgreSQL in {folder} does not start: {error}. Its log is {folder / 'log'}.") from None
+        raise CatalogUnavailable(f"The embedded PostgreSQL in {folder} does not start: {_why(folder, error)}") from None
+
+
+def _why(folder: Path, error: Exception) -> str:
+    """What is in the way, in one sentence."""
+    with suppress(OSError):
+        if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
+            return f"there is hardly any room left on the disk of {folder.parent}."
+    said = getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)
+    last = str(said.decode(errors="replace") if isinstance(said, bytes) else said).strip().splitlines()[-1:]
+    log = folder / "log"
+    return f"{(last[0] if last else 'it said nothing').rstrip('.')}." + (f" Its log is {log}." if log.exists() else "")
 
 
 def _serve(folder: Path, database: str) -> str:
@@ -56,8 +70,8 @@ def _serve(folder: Path, database: str) -> str:
     return uri
 
 
-def stop_embedded(folder: Path) -> None:
-    """Stop the PostgreSQL whose data is in `folder`, if it runs.
+def stop_embedded(folder: Path) -> bool:
+    """Stop the PostgreSQL whose data is in `folder`; whether one ran. A process that merely has the number of one that died is left alone.
 
     Source: PostgreSQL documentation, "Shutting Down the Server": SIGINT is the fast shutdown.
     """
@@ -66,10 +80,12 @@ def stop_embedded(folder: Path) -> None:
     try:
         pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
         server = psutil.Process(pid)
-        if server.name() == "postgres":
-            server.send_signal(2)
-            server.wait(STOP_TIMEOUT_S)
-    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
-        return
+        if server.name() != "postgres" or Path(server.cwd()).resolve() != folder.resolve():
+            return False
+        server.send_signal(2)
+        server.wait(STOP_TIMEOUT_S)
+    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
     except psutil.TimeoutExpired:
         raise CatalogUnavailable(f"The embedded PostgreSQL in {folder} did not stop within {STOP_TIMEOUT_S} s.") from None
+    return True

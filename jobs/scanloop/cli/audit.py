@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from typing import Annotated
 
@@ -10,17 +11,29 @@ import typer
 from scanloop.cli.options import open_world, print_result
 from scanloop.errors import DataWrong
 
+log = logging.getLogger(__name__)
+SAID_EVERY = 1000
 app = typer.Typer(no_args_is_help=True, help="The audit log: append-only, chained by hashes, anchored in every receipt.")
 
 
 @app.command("verify")
-def verify() -> None:
-    """Check every entry against the one before it and against what the receipts in the store remember. Exit 65 if anything is wrong."""
+def verify(
+    rows: Annotated[
+        bool, typer.Option("--rows/--no-rows", help="Also play every run's changes again and compare each row of the catalog with them.")
+    ] = True,
+) -> None:
+    """Check the log, entry by entry and against what the receipts in the store remember; then the catalog, row by row, against the record.
+
+    The rows take time and temporary disk in proportion to the catalog. Exit 65 if anything is wrong.
+    """
     from scanloop.execution.anchors import audit_violations
+    from scanloop.execution.replay import row_violations
 
     world = open_world()
     with closing(world.catalog):
         found = list(audit_violations(world.catalog, world.store))
+        if rows:
+            found += row_violations(world.catalog, world.store, _say_progress)
         with world.catalog.read() as connection:
             from scanloop.catalog.audit import head
 
@@ -28,8 +41,13 @@ def verify() -> None:
     for violation in found:
         typer.echo(violation, err=True)
     if found:
-        raise DataWrong(f"The audit log has {len(found)} violation(s); the first: {found[0]}")
-    print_result({"entries": seq, "head": digest, "violations": 0})
+        raise DataWrong(f"{len(found)} violation(s); the first: {found[0]}")
+    print_result({"entries": seq, "head": digest, "rows": rows, "violations": 0})
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done % SAID_EVERY == 0:
+        log.info("Played %d of %d runs again.", done, total)
 
 
 @app.command("show")

@@ -9,7 +9,10 @@ import typer
 
 from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, run_job
 
-app = typer.Typer(no_args_is_help=True, help="Bring a category that was added later to scans that were labelled before.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Choose scans of the past to look for a category that was added later; labelling then asks about that category only.",
+)
 DAY = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from scanloop.cli.options import AttemptOption, RunIdOption, RunOptions, run_job
+from scanloop.intake.landing import DEFAULT_SHARDS
 
 app = typer.Typer(no_args_is_help=True, help="Receive what sites delivered: plan shards, ingest each, then acknowledge.")
 
 
 @app.command("plan")
 def plan(
-    max_shards: Annotated[int, typer.Option("--max-shards", help="Jobs to share the work between, at most.")] = 8,
+    max_shards: Annotated[int, typer.Option("--max-shards", help="Jobs to share the work between, at most.")] = DEFAULT_SHARDS,
     run_id: RunIdOption = None,
     attempt: AttemptOption = 1,
 ) -> None:

@@ -50,6 +50,9 @@ def build_app(only: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         help="The loop that turns scanner images into better threat detectors. Every step of it is a command; "
         "`scanloop trace ID` follows anything to where it came from and went.",
+        epilog="Once round by hand: definitions apply, simulate deliver, ingest plan / shard / acknowledge, validation run, selection create, "
+        "labelling push / pull, review run, snapshot create, model train, evaluation run, promotion compare / promote, release init / export / "
+        "publish with release sign beside it, edge enrol / update / answer. `scanloop GROUP --help` tells the rest.",
     )
 
     @app.callback()

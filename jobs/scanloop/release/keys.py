@@ -43,10 +43,6 @@ class KeyFolder:
         """The file of the private key of `role`."""
         return self.home / ("offline" if role in OFFLINE_ROLES else "online") / f"{role}.pem"
 
-    def has(self, role: str) -> bool:
-        """Whether the key of `role` is here."""
-        return self.path(role).is_file()
-
     def signer(self, role: str) -> CryptoSigner:
         """Open the key of `role`.
 

@@ -96,6 +96,8 @@ class Deployment:
         kept = self.home / "stack" / "ports.kept"
         if kept.exists() and self.supervisor.find("airflow-api-server") is not None:
             chosen = json.loads(kept.read_text())
+            if port not in (None, chosen["ui"]):
+                raise WrongArguments(f"The stack is running at port {chosen['ui']}. Stop it first to have it at port {port}: make down")
         else:
             if port is not None and not is_free(port):
                 raise WorldUnavailable(f"Port {port} is in use by another program. Name another one, or none: a free one is chosen then.")
@@ -145,6 +147,7 @@ class Deployment:
 
     def bring_up(self, say: Any, port: int | None = None) -> airflow.AirflowApi:
         """Start everything that does not run yet and wait until it is ready. `say` is told each step."""
+        place = self.airflow_place(port)  # a port that is taken is found out before anything is started
         say("PostgreSQL and the catalog")
         self._serve_database()
         self.command("catalog", "migrate")
@@ -154,7 +157,6 @@ class Deployment:
             self._kept_ceremony.write_text(json.dumps(self.command("release", "init", signer=True)))
         self.supervisor.start("signer", [self.environment()["SCANLOOP_JOBS_BIN"], "release", "sign"], self.signer_environment(), self.home)
         say("Airflow's database")
-        place = self.airflow_place(port)
         environment = airflow.configuration(place, self.environment())
         if self.supervisor.find("airflow-api-server") is None:
             airflow.prepare(place, environment)
@@ -182,7 +184,7 @@ class Deployment:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=self.home)
         if done.returncode != 0:
             raise WorldUnavailable(
-                f"The embedded PostgreSQL does not start: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}"
+                f"The embedded PostgreSQL does not start: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1].removeprefix('Error: ')}"
             )
 
     def _apply(self, words: Sequence[str]) -> None:
@@ -195,7 +197,6 @@ class Deployment:
         """Stop exactly what was started. Returns the names."""
         stopped = self.supervisor.stop()
         (self.home / "stack" / "ports.kept").unlink(missing_ok=True)
-        if not self.settings.database_url and (self.settings.postgres_folder / "postmaster.pid").exists():
-            stop_embedded(self.settings.postgres_folder)
+        if not self.settings.database_url and stop_embedded(self.settings.postgres_folder):
             stopped.append("postgresql")
         return stopped

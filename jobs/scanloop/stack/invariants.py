@@ -11,6 +11,7 @@ from scanloop.catalog import Catalog
 from scanloop.catalog import tables as t
 from scanloop.execution.anchors import audit_violations
 from scanloop.execution.receipts import load_with_hash
+from scanloop.execution.replay import row_violations
 from scanloop.settings import Settings
 from scanloop.store import Store, open_store
 
@@ -38,7 +39,11 @@ def check_invariants(settings: Settings, catalog: Catalog, store: Store) -> list
             ),
             Check("T", "nothing twice: one row a content, one task a scan, one release a version", list(doubled(connection))),
             Check("R", "no false ready: nothing counts without its receipt", list(false_ready(connection, store))),
-            Check("A", "audit: every change is on record, in an unbroken chain", list(audit_violations(catalog, store))),
+            Check(
+                "A",
+                "audit: the record is an unbroken chain, and the catalog is what it says",
+                [*audit_violations(catalog, store), *row_violations(catalog, store)],
+            ),
         ]
 
 

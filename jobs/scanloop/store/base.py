@@ -81,11 +81,11 @@ class Store(ABC):
         return self._verified(written, None if written.sha256 else data)
 
     def put_content(self, prefix: str, data: bytes | Path, suffix: str = "") -> StoredObject:
-        """Write `data` under its own SHA-256: `prefix/aa/<sha256><suffix>`. Writing it again changes nothing."""
+        """Write `data` under its own SHA-256: `prefix/aa/<sha256><suffix>`. Writing it again changes nothing, but heals what was damaged."""
         sha256, size = sha256_of(data)
         key = f"{prefix}/{sha256[:2]}/{sha256}{suffix}"
         found = self.head(key)
-        if found is not None and found.size_bytes == size:
+        if found is not None and found.size_bytes == size and self._digest(key)[0] == sha256:
             return StoredObject(key, size, found.etag, found.modified_at, sha256)
         return self.put(key, data)
 

@@ -205,3 +205,5 @@ def _files_in_key_order(folder: Path) -> Iterator[Path]:
             yield from _files_in_key_order(Path(entry.path))
         elif entry.is_file(follow_symlinks=False):
             yield Path(entry.path)
+        else:
+            log.warning("%s is neither a file nor a folder and is left where it is.", entry.path)

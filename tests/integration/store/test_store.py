@@ -85,6 +85,14 @@ def test_put_content_is_named_by_its_hash_and_written_once(store: Store) -> None
     assert not store.verify(first.key, str(first.sha256))
 
 
+def test_put_content_heals_what_was_damaged(store: Store) -> None:
+    first = store.put_content("blobs", b"whole", ".bin")
+    store.put(first.key, b"whale")
+    again = store.put_content("blobs", b"whole", ".bin")
+    assert (again.key, again.sha256) == (first.key, first.sha256)
+    assert store.get(first.key) == b"whole"
+
+
 def test_list_is_in_key_order_and_by_prefix(store: Store) -> None:
     keys = ["a/1", "a/10", "a/2", "a-b", "a.c", "b/x/y", "b/x.z"]
     for key in keys:
