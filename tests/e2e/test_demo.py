@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -50,10 +53,29 @@ def _belongs(process: psutil.Process, home: str) -> bool:
         return False
 
 
+def _cut_power(command: list[str | Path], home: Path, environment: dict[str, str], log: Path) -> None:
+    """Start, and kill every process of the deployment at once when scans were chosen."""
+    with log.open("w") as stream:
+        running = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=stream, stderr=stream)
+        deadline = time.monotonic() + 600
+        while not re.search(r"[1-9][0-9]* chosen", log.read_text()):
+            assert running.poll() is None, log.read_text()[-6000:]
+            assert time.monotonic() < deadline, log.read_text()[-6000:]
+            time.sleep(0.2)
+        running.kill()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if str(home) in (process.environ().get("SCANLOOP_HOME") or process.cwd()):
+                    process.kill()
+        running.wait()
+
+
 @pytest.mark.timeout(1500)
-def test_scans_become_a_release_on_a_device(deployment: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+def test_scans_become_a_release_on_a_device_through_a_power_cut(deployment: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     home, environment = deployment
-    command = [SCANLOOP, "stack", "demo", "--rounds", "1", "--bags", "40", "--definitions", str(small_definitions(tmp_path / "lines"))]
+    lines = small_definitions(tmp_path / "lines")
+    command: list[str | Path] = [SCANLOOP, "stack", "demo", "--rounds", "1", "--bags", "40", "--definitions", str(lines)]
+    _cut_power(command, home, environment, tmp_path / "first.log")
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     page = (home / "report" / "index.html").read_text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -35,6 +36,10 @@ QUIET_S = 12
 """Nothing runs in Airflow for this long: whatever is still open needs waking."""
 THREATS = ("handgun", "knife", "grenade", "pipe_bomb")
 """What the simulated bags may hold; pipe bombs are in no product line yet: they are there to be found by a backfill."""
+FILE_COLUMNS = 140
+"""Width of what is written when nobody watches."""
+FRESH_BAGS, FRESH_EACH = 30, 2
+"""Bags that the devices' scans are taken from, and scans of each category."""
 APPROVER = "release-manager"
 APPROVAL_PAUSE_S = 4
 """Airflow asks again when an answer comes within its first second."""
@@ -72,7 +77,7 @@ def run_demo(deployment: Deployment, *, rounds: int, bags: int, seed: int, keep:
         WorldUnavailable: something did not start, or the loop did not come round in time; what there is stays, and a second start goes on.
         DataWrong: an invariant does not hold.
     """
-    console, meter = Console(stderr=True), Meter()
+    console, meter = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_COLUMNS), Meter()
     with meter.part("start"), console.status("Starting") as status:
         api = deployment.bring_up(lambda step: status.update(f"Starting: {step}"), port)
     password = passwords(deployment.home / "airflow")["admin"]
@@ -254,16 +259,16 @@ def _devices(deployment: Deployment, catalog: Catalog, console: Console) -> list
 
 
 def fresh_scans(deployment: Deployment) -> list[tuple[Path, str]]:
-    """A few scans that were never delivered, each with what truly is in it: one of each category that came up, and a clean one."""
+    """A few scans that were never delivered, each with what truly is in it: two of each category that came up, and two clean ones."""
     folder = deployment.home / "devices" / "fresh"
     places = {"SCANLOOP_LANDING_URL": (folder / "scans").as_uri(), "SCANLOOP_TRUTH_URL": (folder / "truth").as_uri()}
     if not (folder / "truth").exists():
-        words = ("--sites", "1", "--bags", "16", "--seed", "99", "--round", "99", "--threats", ",".join(THREATS))
+        words = ("--sites", "1", "--bags", str(FRESH_BAGS), "--seed", "99", "--round", "99", "--threats", ",".join(THREATS))
         deployment.command("simulate", "deliver", *words, environment=places)
-    chosen: dict[str, Path] = {}
+    chosen: dict[str, list[Path]] = {}
     for path in sorted((folder / "scans").rglob("*.dcs")):
         truth = folder / "truth" / f"{hashlib.sha256(path.read_bytes()).hexdigest()}.json"
         if truth.exists():
-            boxes = json.loads(truth.read_text())["boxes"]
-            chosen.setdefault(boxes[0]["category"] if boxes else "nothing", path)
-    return [(path, content) for content, path in sorted(chosen.items())]
+            held = sorted({box["category"] for box in json.loads(truth.read_text())["boxes"]})
+            chosen.setdefault(" and ".join(held) or "nothing", []).append(path)
+    return [(path, content) for content, paths in sorted(chosen.items()) for path in paths[:FRESH_EACH]]
