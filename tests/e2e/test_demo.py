@@ -8,12 +8,21 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy as sa
 import yaml
+
+from scanloop.catalog import Catalog
+from scanloop.catalog import tables as t
+from scanloop.catalog.embedded import serve_embedded
+from scanloop.snapshots.manifest import load_snapshot
+from scanloop.stack.airflow import AirflowApi, passwords
+from scanloop.store import Store, open_store
 
 ROOT = Path(__file__).parents[2]
 SCANLOOP = Path(sys.executable).parent / "scanloop"
@@ -74,7 +83,7 @@ def _cut_power(command: list[str | Path], home: Path, environment: dict[str, str
 def test_scans_become_a_release_on_a_device_through_a_power_cut(deployment: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     home, environment = deployment
     lines = small_definitions(tmp_path / "lines")
-    command: list[str | Path] = [SCANLOOP, "stack", "demo", "--rounds", "1", "--bags", "40", "--definitions", str(lines)]
+    command: list[str | Path] = [SCANLOOP, "stack", "demo", "--rounds", "1", "--bags", "40", "--keep", "--definitions", str(lines)]
     _cut_power(command, home, environment, tmp_path / "first.log")
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
@@ -87,7 +96,9 @@ def test_scans_become_a_release_on_a_device_through_a_power_cut(deployment: tupl
         reports = sorted((device / "answers").glob("*.tdr.dcs"))
         assert reports, "the device answered no scan"
     _check_fence(home)
-    _check_quarantine(environment)
+    _check_record(environment)
+    _backfill(home, environment, lines)
+    _check_record(environment)
 
 
 def _check_fence(home: Path) -> None:
@@ -101,7 +112,53 @@ def _check_fence(home: Path) -> None:
     assert "Permission denied" in refused.stderr
 
 
-def _check_quarantine(environment: dict[str, str]) -> None:
+def _backfill(home: Path, environment: dict[str, str], lines: Path) -> None:
+    """A product line gets a new category; the form brings it to scans of the past, and from there the loop goes round by itself."""
+    definition = lines / "cabin_baggage.yaml"
+    content = yaml.safe_load(definition.read_text())
+    content["categories"] = [*content["categories"], "pipe_bomb"]
+    definition.write_text(yaml.safe_dump(content))
+    with _kept(home, environment) as (catalog, api, store):
+        applied = subprocess.run(
+            [SCANLOOP, "definitions", "apply", "--folder", lines], env=environment, cwd=ROOT, capture_output=True, check=False
+        )
+        assert applied.returncode == 0, applied.stderr
+        api.trigger("backfill_category", "new-class", conf={"category": "pipe_bomb", "product_lines": ["cabin_baggage"], "budget": 40})
+        deadline = time.monotonic() + 400
+        while True:
+            with catalog.read() as connection:
+                rounds = connection.execute(
+                    sa.select(t.snapshots.c.snapshot_id)
+                    .join(t.decisions, t.decisions.c.snapshot_id == t.snapshots.c.snapshot_id)
+                    .where(t.snapshots.c.product_line == "cabin_baggage")
+                    .order_by(t.snapshots.c.sequence)
+                ).all()
+                asked = connection.execute(
+                    sa.select(sa.func.count()).where(
+                        t.labelling_tasks.c.product_line == "cabin_baggage", t.labelling_tasks.c.schema_version == "1+pipe_bomb"
+                    )
+                ).scalar_one()
+            if len(rounds) > 1:
+                break
+            assert time.monotonic() < deadline, (rounds, asked, api.runs("failed"))
+            time.sleep(2)
+        assert 0 < asked <= 40 * 3
+        root = load_snapshot(store, rounds[-1].snapshot_id).root
+        assert root.categories == ("handgun", "knife", "pipe_bomb")
+        assert not api.runs("failed")
+
+
+@contextmanager
+def _kept(home: Path, environment: dict[str, str]) -> Iterator[tuple[Catalog, AirflowApi, Store]]:
+    """The stack that the demonstration left running."""
+    port = json.loads((home / "stack" / "ports.kept").read_text())["ui"]
+    api = AirflowApi(f"http://127.0.0.1:{port}", "admin", passwords(home / "airflow")["admin"])
+    api.log_in()
+    with closing(Catalog(serve_embedded(home / "postgres" / "data"))) as catalog:
+        yield catalog, api, open_store((home / "store").as_uri())
+
+
+def _check_record(environment: dict[str, str]) -> None:
     listed = subprocess.run([SCANLOOP, "audit", "verify"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert listed.returncode == 0, listed.stderr
     assert json.loads(listed.stdout)["violations"] == 0

@@ -103,38 +103,44 @@ def _forget_dead(folder: Path) -> None:
     """
     import psutil
 
-    pid_file = folder / "postmaster.pid"
-    if not pid_file.exists() or _server_of(folder) is not None:
+    if not (folder / "postmaster.pid").exists():
         return
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while any(_serves(process, folder) for process in psutil.process_iter()):
-        if _server_of(folder) is not None:
+    while True:
+        named = _named(folder)
+        if named is not None and _serves(named, folder) is not False:
             return
+        if not any(_serves(process, folder) for process in psutil.process_iter()):
+            break
         if time.monotonic() > deadline:
             raise RuntimeError("processes of a server that was killed are still there")
         time.sleep(0.1)
-    pid_file.unlink(missing_ok=True)
+    (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _server_of(folder: Path) -> psutil.Process | None:
-    """The living server that the pid file in `folder` names, if it is one of this folder."""
+def _named(folder: Path) -> psutil.Process | None:
+    """The process with the number in the pid file of `folder`, whatever it is."""
     import psutil
 
     try:
-        process = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
+        return psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
     except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
         return None
-    return process if _serves(process, folder) else None
 
 
-def _serves(process: psutil.Process, folder: Path) -> bool:
-    """Whether a living process is a PostgreSQL on `folder`; a server works in its data folder."""
+def _serves(process: psutil.Process, folder: Path) -> bool | None:
+    """Whether a living process is a PostgreSQL on `folder`, in which it then works; None: one of which this process may not see where.
+
+    Behind a fence (Landlock) that is so for everything outside.
+    """
     import psutil
 
     try:
-        return (
-            process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).resolve() == folder.resolve()
-        )
+        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return Path(process.cwd()).resolve() == folder.resolve()
+    except psutil.AccessDenied:
+        return None
     except psutil.Error:
         return False
 
@@ -146,8 +152,8 @@ def stop_embedded(folder: Path) -> bool:
     """
     import psutil
 
-    server = _server_of(folder)
-    if server is None:
+    server = _named(folder)
+    if server is None or not _serves(server, folder):
         return False
     try:
         server.send_signal(2)

@@ -83,13 +83,18 @@ def _print_line(console: Console, line: LineFacts) -> None:
             table.add_row(
                 f"{model.model_id[:10]} {role}", f"snapshot {model.snapshot_sequence}", *ap, rate(numbers["pd"]), rate(numbers["pfa"])
             )
-        table.add_row(f"[bold]{VERDICTS[decision.verdict]}[/]", end_section=True)
+        table.add_section()
     console.print(table)
-    for decision in line.decisions:
+    for place, decision in enumerate(line.decisions, 1):
+        console.print(f"  [bold]Decision {place}: {VERDICTS[decision.verdict]}[/]")
         for reason in decision.reasons:
             console.print(f"  - {sentence(reason)}", soft_wrap=True)
     released = ", ".join(f"{release['version']} on {release['channel']}" for release in line.releases)
     console.print(f"  releases: {released or 'none'}")
+
+
+MOST_LEVEL_LABELS = 4
+"""More labels than this side by side would run into each other."""
 
 
 def chart(line: LineFacts) -> bytes | None:
@@ -123,6 +128,7 @@ def chart(line: LineFacts) -> bytes | None:
         axis.set_xlim(-0.6, len(bars) - 0.4)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
+        axis.tick_params(axis="x", labelrotation=90 if len(bars) > MOST_LEVEL_LABELS else 0)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     return buffer.getvalue()

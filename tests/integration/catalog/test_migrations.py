@@ -217,3 +217,19 @@ def test_a_killed_server_is_started_again_whatever_has_its_number_now(server_fol
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     stop_embedded(folder)
+
+
+def test_a_server_is_not_taken_for_dead_from_behind_a_fence(server_folders: Callable[[], Path], tmp_path: Path) -> None:
+    """A fenced process may not see where processes outside work."""
+    from scanloop.catalog.embedded import serve_embedded, stop_embedded
+
+    folder = server_folders()
+    url = serve_embedded(folder)
+    pid = (folder / "postmaster.pid").read_text().split()[0]
+    script = "import sys; from pathlib import Path; from scanloop.catalog.embedded import serve_embedded; print(serve_embedded(Path(sys.argv[1])))"
+    fence = [sys.executable, "-m", "scanloop.release.protect", "--deny", str(tmp_path), "--"]
+    for _ in range(2):
+        done = subprocess.run([*fence, sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == url, done.stderr
+        assert (folder / "postmaster.pid").read_text().split()[0] == pid
+    assert stop_embedded(folder)
