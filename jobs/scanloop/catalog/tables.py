@@ -344,6 +344,19 @@ leases = sa.Table(
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
 )
 
+job_ends = sa.Table(
+    "job_ends",
+    metadata,
+    _key("run_id"),
+    _key("job"),
+    _key("part"),
+    _key("end_id"),
+    _text("cause"),
+    sa.Column("exit_code", sa.Integer),
+    _text("message"),
+    sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+)
+
 audit_log = sa.Table(
     "audit_log",
     metadata,

@@ -14,7 +14,7 @@ from scanloop.execution.publication import Publication, apply
 from scanloop.execution.receipts import load_with_hash
 from scanloop.store import Store
 
-NOT_PUBLISHED = ("runs", "run_links", "leases", "audit_log", "audit_head")
+NOT_PUBLISHED = ("runs", "run_links", "leases", "job_ends", "audit_log", "audit_head")
 """Tables that execution itself keeps; every other row comes from a publication."""
 NOT_RECORDED = ("created_at",)
 """Columns that the database fills in by its clock."""

@@ -1,0 +1,56 @@
+"""How attempts of jobs ended: written by whoever runs jobs, never by a job. Operational, like leases: nothing that counts depends on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from scanloop.catalog import Catalog
+from scanloop.catalog.tables import job_ends
+
+MAX_MESSAGE_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """The end of one attempt that did not succeed."""
+
+    run_id: str
+    """Run it belonged to."""
+    job: str
+    """Name of the job, `room.verb`."""
+    part: str
+    """Which part of a job that was split; empty for a whole one."""
+    end_id: str
+    """What was ended: the uid of a pod, or the number of a local attempt. Recorded once, however often it is told."""
+    cause: str
+    """Why, in one word."""
+    exit_code: int | None
+    """Exit code of the process, if it had one."""
+    message: str
+    """What a person should know."""
+
+
+def record_end(catalog: Catalog, end: JobEnd) -> Counter[str]:
+    """Note `end` once. Returns how often each cause has ended this job of this run, this end included. Raises CatalogUnavailable."""
+    key = {"run_id": end.run_id, "job": end.job, "part": end.part}
+    row = {**key, "end_id": end.end_id, "cause": end.cause, "exit_code": end.exit_code, "message": end.message[:MAX_MESSAGE_LENGTH]}
+    with catalog.begin() as connection:
+        connection.execute(pg_insert(job_ends).values(row).on_conflict_do_nothing())
+        return _counted(connection, key)
+
+
+def count_ends(catalog: Catalog, run_id: str, job: str, part: str) -> Counter[str]:
+    """How often each cause has ended this job of this run. Raises CatalogUnavailable."""
+    with catalog.read() as connection:
+        return _counted(connection, {"run_id": run_id, "job": job, "part": part})
+
+
+def _counted(connection: sa.Connection, key: dict[str, str]) -> Counter[str]:
+    causes = sa.select(job_ends.c.cause, sa.func.count()).group_by(job_ends.c.cause)
+    for name, value in key.items():
+        causes = causes.where(job_ends.c[name] == value)
+    return Counter(dict(connection.execute(causes).tuples().all()))
