@@ -351,6 +351,7 @@ job_ends = sa.Table(
     _key("job"),
     _key("part"),
     _key("end_id"),
+    sa.Column("attempt", sa.Integer, nullable=False),
     _text("cause"),
     sa.Column("exit_code", sa.Integer),
     _text("message"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -26,6 +26,8 @@ class JobEnd:
     """Which part of a job that was split; empty for a whole one."""
     end_id: str
     """What was ended: the uid of a pod, or the number of a local attempt. Recorded once, however often it is told."""
+    attempt: int
+    """Which attempt of Airflow's it was, counted from 1."""
     cause: str
     """Why, in one word."""
     exit_code: int | None
@@ -34,23 +36,25 @@ class JobEnd:
     """What a person should know."""
 
 
-def record_end(catalog: Catalog, end: JobEnd) -> Counter[str]:
-    """Note `end` once. Returns how often each cause has ended this job of this run, this end included. Raises CatalogUnavailable."""
-    key = {"run_id": end.run_id, "job": end.job, "part": end.part}
-    row = {**key, "end_id": end.end_id, "cause": end.cause, "exit_code": end.exit_code, "message": end.message[:MAX_MESSAGE_LENGTH]}
+def record_end(catalog: Catalog, end: JobEnd, *, since_attempt: int = 1) -> Counter[str]:
+    """Note `end` once. Returns how often each cause has ended this job of this run, from `since_attempt` on, this end included.
+
+    Raises:
+        CatalogUnavailable: the catalog cannot be reached; nothing was noted.
+    """
+    row = {**asdict(end), "message": end.message[:MAX_MESSAGE_LENGTH]}
     with catalog.begin() as connection:
         connection.execute(pg_insert(job_ends).values(row).on_conflict_do_nothing())
-        return _counted(connection, key)
+        return _counted(connection, end.run_id, end.job, end.part, since_attempt)
 
 
 def count_ends(catalog: Catalog, run_id: str, job: str, part: str) -> Counter[str]:
     """How often each cause has ended this job of this run. Raises CatalogUnavailable."""
     with catalog.read() as connection:
-        return _counted(connection, {"run_id": run_id, "job": job, "part": part})
+        return _counted(connection, run_id, job, part, 1)
 
 
-def _counted(connection: sa.Connection, key: dict[str, str]) -> Counter[str]:
-    causes = sa.select(job_ends.c.cause, sa.func.count()).group_by(job_ends.c.cause)
-    for name, value in key.items():
-        causes = causes.where(job_ends.c[name] == value)
+def _counted(connection: sa.Connection, run_id: str, job: str, part: str, since_attempt: int) -> Counter[str]:
+    ours = (job_ends.c.run_id == run_id, job_ends.c.job == job, job_ends.c.part == part, job_ends.c.attempt >= since_attempt)
+    causes = sa.select(job_ends.c.cause, sa.func.count()).where(*ours).group_by(job_ends.c.cause)
     return Counter(dict(connection.execute(causes).tuples().all()))

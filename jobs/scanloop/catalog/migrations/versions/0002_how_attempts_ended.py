@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("job", sa.Text(), nullable=False),
         sa.Column("part", sa.Text(), nullable=False),
         sa.Column("end_id", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("message", sa.Text(), nullable=False),
