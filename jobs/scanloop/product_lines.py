@@ -93,10 +93,18 @@ class Training(_Part):
     """Optimizer steps."""
     batch_size: int = Field(default=8, ge=1)
     """Scans a step."""
-    learning_rate: float = Field(default=0.002, gt=0)
-    """Peak learning rate."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate; none: the recipe's own."""
     seed: int = 0
     """Seed of weights, order and augmentation."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network computes in."""
+    pretrained: str = ""
+    """Weights to begin with where no champion is, `KEY#sha256=DIGEST`."""
+    validate_interval: int = Field(default=0, ge=0)
+    """Iterations between two looks at the val split; 0: none before the end."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many looks without a better AP50; 0: train to the end."""
 
 
 class Gate(_Part):

@@ -22,7 +22,7 @@ def read_folder(folder: Path) -> tuple[Taxonomy, list[ProductLine]]:
     Raises:
         WrongArguments: a file is missing or wrong, a key is used twice, or a category is not in the taxonomy.
     """
-    from scanloop.training.recipes import RECIPES
+    from scanloop.training.recipes import RECIPES, resolve_options
 
     if not folder.is_dir():
         raise WrongArguments(f"{folder} is not a folder.")
@@ -42,6 +42,10 @@ def read_folder(folder: Path) -> tuple[Taxonomy, list[ProductLine]]:
             raise WrongArguments(f"{path}: categories: {unknown[0]!r} is not in taxonomy {taxonomy.taxonomy_version}.")
         if line.training.recipe not in RECIPES:
             raise WrongArguments(f"{path}: training.recipe: unknown recipe {line.training.recipe!r}. Known: {', '.join(RECIPES)}.")
+        try:
+            resolve_options(line.training.recipe, line.training.model_dump(), ())
+        except WrongArguments as error:
+            raise WrongArguments(f"{path}: training: {error.message}") from None
         lines[line.product_line] = line
     misnamed = next(iter(sorted(folder.glob("*.yml"))), None)
     if misnamed is not None:

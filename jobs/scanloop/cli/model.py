@@ -23,6 +23,9 @@ from scanloop.cli.options import (
     print_result,
     run_job,
 )
+from scanloop.execution import JobRun
+from scanloop.settings import read_settings
+from scanloop.store import open_store
 
 app = typer.Typer(no_args_is_help=True, help="Train detectors on snapshots; list and show the models that came out.")
 log = logging.getLogger(__name__)
@@ -45,18 +48,30 @@ def train(
     """Train a candidate on a frozen snapshot. A killed training goes on where it was when the same run is started again.
 
     Starts from the champion's weights where there is one of the same recipe; --set warm_start=false starts from scratch. Evaluation and promotion
-    are commands of their own.
+    are commands of their own. Several GPUs: SCANLOOP_PROCESSES_PER_NODE and, for several machines, SCANLOOP_NODES and SCANLOOP_RENDEZVOUS.
     """
+    from scanloop.training.fitting import help_fit
+    from scanloop.training.launch import launch, must_launch
+    from scanloop.training.team import joined
     from scanloop.training.train import train_detector
 
-    with _progress(f"{product_line}: training") as on_step:
-        run_job(
-            "model.train",
-            lambda run: train_detector(run, snapshot_id=snapshot, recipe_name=recipe, overrides=override or (), on_step=on_step),
-            product_line=product_line,
-            options=RunOptions(run_id, attempt),
-            lease="train",
-        )
+    if must_launch():
+        raise typer.Exit(launch(sys.argv[1:]))
+    with joined() as team:
+        if not team.is_first:
+            help_fit(open_store(read_settings().store_url), team)
+            return
+        is_begun = False
+        with _progress(f"{product_line}: training") as on_step:
+
+            def body(run: JobRun) -> dict[str, Any]:
+                nonlocal is_begun
+                is_begun = True
+                return train_detector(run, snapshot_id=snapshot, recipe_name=recipe, overrides=override or (), on_step=on_step, team=team)
+
+            run_job("model.train", body, product_line=product_line, options=RunOptions(run_id, attempt), lease="train")
+        if not is_begun:
+            team.share(None)  # the receipt was there already: nobody has anything to do
 
 
 @app.command("list")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from scanloop.catalog.tables import champions, models, snapshots
 from scanloop.errors import DataWrong, WrongArguments
 from scanloop.training.config import ModelConfig, config_from_bytes
+from scanloop.training.recipes import recipe
+from scanloop.training.recipes.dino import queries_of
 
 if TYPE_CHECKING:
     from scanloop.catalog import Catalog
@@ -55,8 +57,13 @@ def find_snapshot(catalog: Catalog, product_line: str, snapshot_id: str | None) 
     return str(found[0].snapshot_id)
 
 
+def shape_of(config: ModelConfig) -> tuple[Any, ...]:
+    """What decides the shapes of a recipe's layers, categories apart."""
+    return (config.options.planes, queries_of(config.options) if "queries" in recipe(config.recipe).reads else 0)
+
+
 def find_parent(catalog: Catalog, store: Store, product_line: str, config: ModelConfig) -> Parent | None:
-    """The champion, if its weights can start this training: same recipe, same channels. None: start from scratch."""
+    """The champion, if its weights can start this training: same recipe, same shape. None: start from scratch."""
     if not config.options.warm_start:
         return None
     champion = (
@@ -72,6 +79,6 @@ def find_parent(catalog: Catalog, store: Store, product_line: str, config: Model
         known = config_from_bytes(store.get(row.config_key))
     except DataWrong:
         return None  # made by a version with other recipes or preprocessing: nothing to build on
-    if known.recipe != config.recipe or known.options.planes != config.options.planes:
+    if known.recipe != config.recipe or shape_of(known) != shape_of(config):
         return None
     return Parent(row.model_id, row.weights_key, known.categories)

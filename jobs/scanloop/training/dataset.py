@@ -45,6 +45,11 @@ class ScanDataset:
                 for index, sample in zip(batch, pool.map(self._load, batch), strict=True):
                     self._keep(index, sample)
 
+    def begin_worker(self) -> None:
+        """Make what is read from outside this process's own."""
+        if isinstance(self._load, SnapshotLoader):
+            self._load.reopen()
+
     def _keep(self, index: int, sample: Sample) -> None:
         if self._kept_bytes + sample.pixels.nbytes <= CACHE_BYTES:
             self._kept[index] = sample
@@ -93,16 +98,38 @@ def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
     return {"inputs": inputs, "data_samples": [item["data_samples"] for item in batch]}
 
 
-def snapshot_loader(
-    store: Store, records: Sequence[SnapshotRecord], *, categories: Sequence[str], size_px: int, planes_spec: Sequence[str]
-) -> Callable[[int], Sample]:
-    """A function from index to sample that reads curated planes from the store. It may run on several threads."""
-    from scanloop.scans.planes import read_planes
+class SnapshotLoader:
+    """From an index to the sample of that record: reads curated planes from the store. It may run on several threads."""
 
-    def load(index: int) -> Sample:
-        record = records[index]
+    def __init__(
+        self, store: Store, records: Sequence[SnapshotRecord], *, categories: Sequence[str], size_px: int, planes_spec: Sequence[str]
+    ) -> None:
+        self._store = store
+        self._records = records
+        self._categories = categories
+        self._size_px = size_px
+        self._planes_spec = planes_spec
+
+    def __call__(self, index: int) -> Sample:
+        from scanloop.scans.planes import read_planes
+
+        record = self._records[index]
         boxes = [(box.category, box.bbox_xywh) for box in record.boxes]
-        planes = read_planes(store.get(record.planes_key))
-        return make_sample(planes, boxes, record.looked_for, categories=categories, size_px=size_px, planes_spec=planes_spec)
+        planes = read_planes(self._store.get(record.planes_key))
+        return make_sample(
+            planes, boxes, record.looked_for, categories=self._categories, size_px=self._size_px, planes_spec=self._planes_spec
+        )
 
-    return load
+    def reopen(self) -> None:
+        """Open the store anew: a forked process must not speak over its parent's connections."""
+        from scanloop.store import open_store
+
+        self._store = open_store(self._store.url)
+
+
+def begin_worker(worker: int) -> None:
+    """What a process that prepares scans does first."""
+    from torch.utils.data import get_worker_info
+
+    dataset: Any = get_worker_info().dataset  # type: ignore[union-attr]
+    dataset.begin_worker()

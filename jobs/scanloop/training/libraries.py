@@ -31,5 +31,6 @@ def import_mmdet() -> None:
         import mmdet.models  # noqa: F401  registers what recipes name
         from mmengine.registry import init_default_scope
 
-        import scanloop.training.head  # noqa: F401  registers LookedForRTMDetHead
+        import scanloop.training.heads
+        import scanloop.training.precision  # noqa: F401  both register what is ours
     init_default_scope("mmdet")

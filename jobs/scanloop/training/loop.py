@@ -2,8 +2,8 @@
 
 Why the Runner: its loop, hooks, schedulers and running average are what mmdet is tested with, and they carry to several GPUs. Its own
 checkpoints would not do: they hold pickled objects that only torch's unsafe loader opens, and live in a folder instead of the store.
-Resuming is exact because nothing random is left to a global generator: order and augmentation are pure functions of (seed, position),
-and the loop skips what was shown through the sampler.
+Resuming is exact because nothing random hangs on what came before: order and augmentation are pure functions of (seed, position), the global
+generators are seeded at each step from (seed, step, rank), and the loop skips what was shown through the sampler.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scanloop.errors import WrongArguments
 from scanloop.training.config import ModelConfig
-from scanloop.training.dataset import ScanDataset, collate
+from scanloop.training.dataset import ScanDataset, begin_worker, collate
+from scanloop.training.devices import check_precision, choose_device, cpu_threads, describe, same_bits
 from scanloop.training.recipes import recipe
 from scanloop.training.sampling import RepeatFactorSampler
 from scanloop.training.state import StateStore
+from scanloop.training.team import Team
 
 if TYPE_CHECKING:
     import torch
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
+Look = Callable[["torch.nn.Module"], float]
+ALONE = Team()
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,17 @@ class Fitted:
     """What a training left."""
 
     weights: dict[str, torch.Tensor]
-    """State dict of the averaged network."""
+    """State dict of the network, on the CPU: the running average, at its end or, with a patience, at its best."""
     curves: list[tuple[int, dict[str, float]]]
     """(iteration from 1, losses and learning rate), one entry a step, of the whole training."""
     resumed_at: int
     """Steps that were taken over from a state; 0 for a training from its start."""
     seconds_per_iteration: float
     """Median over the steps of this process; 0 if there were none."""
-
-
-def cpu_threads(wanted: int) -> int:
-    """Threads to compute on: `wanted`, or OMP_NUM_THREADS, or one for each core that this process may use."""
-    import os
-
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return wanted or (int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0)))
+    loader_seconds: float
+    """Median time that a step of this process waited for its scans."""
+    environment: dict[str, Any]
+    """What the numbers depend on beside the options, see `devices.describe`."""
 
 
 def fit(
@@ -60,48 +61,85 @@ def fit(
     *,
     name: str,
     on_step: OnStep,
+    look: Look | None = None,
+    team: Team = ALONE,
 ) -> Fitted:
-    """Train `model` (already initialized) for the configured iterations and return the averaged weights.
+    """Train `model` (already initialized) for the configured iterations, or until nothing better comes, and return the averaged weights.
 
-    `weights` are the repeat factors of the dataset's scans. `on_step(done, total, losses)` is called after every step.
+    `weights` are the repeat factors of the dataset's scans. `on_step(done, total, losses)` is called after every step. `look(network)` is the
+    AP50 of a network on the val split.
 
     Raises:
         DataWrong: the loss stopped being a number.
+        WrongArguments: the device cannot train in this precision, or the step's scans cannot be shared out evenly.
+        WorldUnavailable: there is no GPU for this process.
     """
     import torch
     from mmengine.hooks import EMAHook
-    from torch.utils.data import DataLoader
 
-    from scanloop.training.hooks import QuietRunner, StateHook
+    from scanloop.training.hooks import QuietRunner, StateHook, TeamHook
     from scanloop.training.libraries import import_mmdet, quietly
 
     import_mmdet()
     options = config.options
-    torch.set_num_threads(cpu_threads(options.threads))
+    device = choose_device(options.device, team.local_rank)
+    check_precision(options, device)
+    torch.set_num_threads(cpu_threads(options.threads, team.local_size))
     resolved = recipe(config.recipe)(options, config.categories)
     ema = dict(resolved.ema)
-    state_hook = StateHook(states, options.state_interval, on_step)
-    sampler = RepeatFactorSampler(weights, options.seed)
-    loader: Any = DataLoader(dataset, batch_size=options.batch_size, sampler=sampler, num_workers=0, collate_fn=collate)  # type: ignore[arg-type]
-    with quietly():
+    state_hook = StateHook(
+        states, team, on_step, state_interval=options.state_interval, validate_interval=options.validate_interval,
+        patience=options.patience, look=look,
+    )  # fmt: skip
+    with quietly(), same_bits(options):
         runner = QuietRunner(
+            device=device,
+            team=team,
             model=model,
             work_dir=str(workdir / "runner"),
-            train_dataloader=loader,
+            train_dataloader=_loader(dataset, weights, config, team, device),
             train_cfg=dict(resolved.train_cfg),
             optim_wrapper=dict(resolved.optim_wrapper),
             param_scheduler=[dict(scheduler) for scheduler in resolved.param_scheduler],
             default_hooks={"timer": None, "logger": None, "checkpoint": None},
-            custom_hooks=[EMAHook(ema.pop("type"), **ema), state_hook],
-            randomness=dict(resolved.randomness),
+            custom_hooks=[TeamHook(team, options.seed), EMAHook(ema.pop("type"), **ema), state_hook],
+            randomness={"seed": options.seed},
             default_scope="mmdet",
             log_level="ERROR",
             experiment_name=f"{name}-{time.time_ns()}",
         )
         runner.train()
     return Fitted(
-        weights={key: value.detach().clone() for key, value in state_hook.averaged().items()},
+        weights=state_hook.kept(),
         curves=state_hook.curves,
         resumed_at=state_hook.resumed_at,
-        seconds_per_iteration=float(np.median(state_hook.durations)) if state_hook.durations else 0.0,
+        seconds_per_iteration=float(np.median(state_hook.step_seconds)) if state_hook.step_seconds else 0.0,
+        loader_seconds=float(np.median(state_hook.loader_seconds)) if state_hook.loader_seconds else 0.0,
+        environment=describe(options, device, team.size),
+    )
+
+
+def _loader(dataset: ScanDataset, weights: list[float], config: ModelConfig, team: Team, device: torch.device) -> Any:
+    """This process's part of every step, prepared by processes of its own where the options say so."""
+    from torch.utils.data import DataLoader
+
+    options = config.options
+    share, left = divmod(options.batch_size, team.size)
+    if left:
+        raise WrongArguments(
+            f"Training option batch_size: {options.batch_size} scans a step cannot be shared evenly by {team.size} processes."
+        )
+    several: dict[str, Any] = {"num_workers": 0}
+    if options.workers:
+        # Forked, because prepared scans lie in memory that is shared that way; a forked child opens its own store.
+        several = {"num_workers": options.workers, "persistent_workers": True, "multiprocessing_context": "fork"}
+        several |= {"worker_init_fn": begin_worker}
+    sampler = RepeatFactorSampler(weights, options.seed, share, team.rank, team.size)
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_size=share,
+        sampler=sampler,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        **several,
     )

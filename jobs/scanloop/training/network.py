@@ -6,7 +6,7 @@ Nothing is downloaded, nothing is unpickled, and no name from outside reaches mm
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,11 @@ from scanloop.training.config import ModelConfig
 if TYPE_CHECKING:
     import torch
 
-CLASS_LAYER = "bbox_head.rtm_cls."
-"""Prefix of the only layers whose shape follows the categories."""
-STEM = "backbone.stem.0.conv.weight"
-
 
 def build_model(config: ModelConfig, weights_path: Path | None = None) -> torch.nn.Module:
     """Build the network in evaluation mode; with weights if given, else initialized from the seed.
 
-    Input: (N, channels, size_px, size_px) float32. `model.forward(inputs, mode="tensor")` gives class logits and distances per level.
+    Input: (N, channels, size_px, size_px) float32. Of an RTMDet, `model.forward(inputs, mode="tensor")` gives class logits and distances per level.
 
     Raises:
         DataWrong: the weights do not fit the configuration.
@@ -51,8 +47,8 @@ def build_model(config: ModelConfig, weights_path: Path | None = None) -> torch.
 
 
 def _fit_channels(model: Any, channels: int) -> None:
-    """Give a network that takes fewer channels another first convolution: the backbone of mmdet always takes three."""
-    if channels == 3:
+    """Give an RTMDet that takes fewer channels another first convolution: its backbone in mmdet always takes three."""
+    if channels == 3 or not isinstance(getattr(model.backbone, "stem", None), Iterable):
         return
     import torch
 
@@ -97,11 +93,15 @@ def model_id_of(weights: bytes) -> str:
 
 
 def warm_started(
-    fresh: Mapping[str, torch.Tensor], parent: Mapping[str, torch.Tensor], categories: Sequence[str], parent_categories: Sequence[str]
+    fresh: Mapping[str, torch.Tensor],
+    parent: Mapping[str, torch.Tensor],
+    categories: Sequence[str],
+    parent_categories: Sequence[str],
+    class_layers: tuple[str, ...],
 ) -> dict[str, torch.Tensor]:
     """Start from a parent's weights: all layers as they are, and of the class layers the rows of the categories that both know.
 
-    `fresh` is the state of the new network; neither argument is changed.
+    `fresh` is the state of the new network; neither argument is changed. `class_layers` are beginnings of layer names.
 
     Raises:
         DataWrong: another layer differs in name or shape, so the parent is of another recipe.
@@ -110,7 +110,7 @@ def warm_started(
     if set(parent) != set(fresh):
         raise DataWrong("The parent model has other layers than this recipe: it cannot be a warm start.")
     for name, value in parent.items():
-        if name.startswith(CLASS_LAYER):
+        if name.startswith(class_layers):
             for row, category in enumerate(categories):
                 if category in parent_categories:
                     state[name][row] = value[list(parent_categories).index(category)]

@@ -1,22 +1,27 @@
 """What may be chosen about a training: one flat, checked set of values.
 
-Three levels fill it, the later one wins: the recipe's defaults, the product line's `training` section, `--set` on the command line.
+Three levels fill it, the later one wins: the recipe's defaults, the product line's `training` section, `--set` on the command line
+(`recipes.resolve_options`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scanloop.errors import WrongArguments
+
+PRETRAINED = re.compile(r"^(?:(?P<uri>[^#?\s]+\.safetensors)#sha256=(?P<sha256>[0-9a-f]{64}))?$")
+"""Name of pretrained weights: where they are, and what they must be. Nothing that is unpickled can be named."""
 
 
 class TrainingOptions(BaseModel):
     """Every value that a recipe reads. Nothing else can be changed from outside."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     planes: tuple[Literal["high", "low", "material"], ...] = Field(default=("high", "low", "material"), min_length=1, max_length=3)
     """Input channels, in order."""
@@ -25,7 +30,7 @@ class TrainingOptions(BaseModel):
     iterations: int = Field(default=120, ge=1, le=1_000_000)
     """Optimizer steps."""
     batch_size: int = Field(default=8, ge=1, le=1024)
-    """Scans a step."""
+    """Scans a step, over all processes together."""
     learning_rate: float = Field(default=0.002, gt=0, le=1)
     """Peak learning rate."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -53,25 +58,49 @@ class TrainingOptions(BaseModel):
     state_interval: int = Field(default=25, ge=1)
     """Iterations between two saved training states."""
     threads: int = Field(default=0, ge=0, le=256)
-    """CPU threads; 0: one a core."""
+    """CPU threads of each process; 0: the cores, shared among its processes."""
+    workers: int = Field(default=0, ge=0, le=64)
+    """Processes that prepare scans for each training process; 0: it does so itself. What is shown does not depend on it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: on a GPU where there is one."""
+    deterministic: bool = False
+    """Take the algorithms of a GPU that give the same bits each time, and are slower. On a CPU it changes nothing."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network computes in; weights stay float32. float16 needs a GPU."""
+    pretrained: str = Field(default="", pattern=PRETRAINED.pattern)
+    """Weights to begin with where no champion is: `KEY#sha256=DIGEST` of a safetensors file in the store, or its whole address there."""
+    validate_interval: int = Field(default=0, ge=0)
+    """Iterations between two looks at the val split; 0: none before the end."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many looks without a better AP50 and keep the best weights; 0: train to the end and keep the last."""
+    queries: int = Field(default=0, ge=0, le=2000)
+    """DINO only: boxes that are asked for; 0: 300, or as many as the window has places."""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> TrainingOptions:
+        if self.patience and not self.validate_interval:
+            raise ValueError("patience needs a validate_interval")
+        return self
 
 
-def resolve_options(section: Mapping[str, Any], overrides: Sequence[str]) -> TrainingOptions:
-    """Fill the options from a product line's `training` section, then from `key=value` overrides.
+def options_from(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingOptions:
+    """Options from values, then from `key=value` overrides.
 
     Raises:
         WrongArguments: an override has no `=`, names no option, or its value does not fit.
     """
-    values: dict[str, Any] = {name: value for name, value in section.items() if name in TrainingOptions.model_fields}
+    filled = {name: value for name, value in values.items() if name in TrainingOptions.model_fields}
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals or name not in TrainingOptions.model_fields:
             known = ", ".join(TrainingOptions.model_fields)
             raise WrongArguments(f"--set expects key=value with a key of {known}; found {override!r}.")
-        values[name] = tuple(value.split(",")) if name == "planes" else value
+        filled[name] = tuple(value.split(",")) if name == "planes" else value
     try:
-        return TrainingOptions.model_validate(values)
+        return TrainingOptions.model_validate(filled)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise WrongArguments(f"Training options: {first['msg'].removeprefix('Value error, ')}.") from None
         name = ".".join(str(part) for part in first["loc"])
         raise WrongArguments(f"Training option {name}: {first['msg']}, found {first['input']!r}.") from None

@@ -35,26 +35,35 @@ def epoch_order(weights: Sequence[float], seed: int, epoch: int) -> np.ndarray:
 
 
 class RepeatFactorSampler:
-    """Yield `Draw`s for ever. `skip` is what mmengine's loop calls to resume without loading what was shown."""
+    """Yield `Draw`s for ever. `skip` is what mmengine's loop calls to resume without loading what was shown.
 
-    def __init__(self, weights: Sequence[float], seed: int) -> None:
+    Several processes cut each step's scans among them: `share` scans for process 0, the next `share` for process 1, and so on. Together they
+    show, step by step, what one process with all of a step's scans shows.
+    """
+
+    def __init__(self, weights: Sequence[float], seed: int, share: int = 1, rank: int = 0, processes: int = 1) -> None:
         self.weights = tuple(weights)
         self.seed = seed
-        self.first = 0
+        self.share = share
+        self.rank = rank
+        self.processes = processes
+        self.skipped = 0
 
     def __len__(self) -> int:
-        """Draws of one pass, on average; the Runner asks, nothing depends on it."""
-        return max(1, round(sum(self.weights)))
+        """Draws of one pass of this process, on average; the Runner asks, nothing depends on it."""
+        return max(1, round(sum(self.weights) / self.processes))
 
     def skip(self, samples: int) -> None:
-        """Leave out the next `samples` draws."""
-        self.first += samples
+        """Leave out the next `samples` draws of this process."""
+        self.skipped += samples
 
     def __iter__(self) -> Iterator[Draw]:
-        epoch, position = 0, 0
+        epoch, position, mine = 0, 0, 0
         while True:
             for index in epoch_order(self.weights, self.seed, epoch):
-                if position >= self.first:
-                    yield Draw(int(index), position)
+                if position // self.share % self.processes == self.rank:
+                    if mine >= self.skipped:
+                        yield Draw(int(index), position)
+                    mine += 1
                 position += 1
             epoch += 1

@@ -81,14 +81,20 @@ class StateStore:
 
     def newest(self) -> dict[str, Any] | None:
         """The newest state that is what its record says; None if there is none. A damaged one is reported and passed over."""
+        found = self.newest_with_record()
+        return found[1] if found else None
+
+    def newest_with_record(self) -> tuple[StateRecord, dict[str, Any]] | None:
+        """The same, with the record that vouches for it."""
         for record in self.records():
             try:
-                return self._open(record)
+                return record, self.open(record)
             except DataWrong as error:
                 log.warning("%s Going back to an earlier state.", error.message)
         return None
 
-    def _open(self, record: StateRecord) -> dict[str, Any]:
+    def open(self, record: StateRecord) -> dict[str, Any]:
+        """The state of one record. Raises DataWrong if it is gone, is not what the record says, or holds more than tensors and plain values."""
         import torch
 
         key = self._keys(record.iteration)[0]

@@ -6,21 +6,22 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from scanloop.canonical import digest_of
-from scanloop.errors import DataWrong, ObjectNotFound
+from scanloop.errors import ObjectNotFound
 from scanloop.execution.receipts import folder_name
 from scanloop.steps import step
 from scanloop.training.choose import Parent, find_parent, find_snapshot
 from scanloop.training.config import ModelConfig, make_config
-from scanloop.training.options import resolve_options
+from scanloop.training.fitting import Plan, fit_plan
+from scanloop.training.recipes import resolve_options
+from scanloop.training.team import Team
 from scanloop.training.tracking import Experiment, tracking_id_of
 
 if TYPE_CHECKING:
     from scanloop.execution import JobRun
-    from scanloop.snapshots.manifest import SnapshotReader, SnapshotRecord
+    from scanloop.snapshots.manifest import SnapshotReader
     from scanloop.store import Store
     from scanloop.training.detector import Detector
     from scanloop.training.scoring import Scored
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 SAMPLE_PICTURES = 4
+ALONE = Team()
 PICTURE_THRESHOLD = 0.25
 """Score from which a detection is drawn; operating points are evaluation's business."""
 
@@ -46,6 +48,8 @@ class Finished:
     """[iteration, values] of every step."""
     seconds: float
     """How long the training took, over all attempts that kept a state."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """What the numbers depend on beside the options, see `devices.describe`."""
 
 
 def train_detector(
@@ -55,35 +59,39 @@ def train_detector(
     recipe_name: str | None = None,
     overrides: Sequence[str] = (),
     on_step: OnStep | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Train a candidate on a snapshot (default: the newest) by a recipe (default: the definition's) with `key=value` overrides.
 
-    Resumes from the newest state of the same run. Returns model_id, snapshot_id, parent_model_id, metrics and seconds.
+    Resumes from the newest good state of the same run. `team`: processes that train together, of which this is the first. Returns model_id,
+    snapshot_id, parent_model_id, metrics, environment and seconds.
 
     Raises:
-        WrongArguments: unknown snapshot, recipe or option.
-        DataWrong: no train scan has a box to learn from, or the loss diverges.
+        WrongArguments: unknown snapshot, recipe or option, or one that means nothing to the recipe.
+        DataWrong: no train scan has a box to learn from, the pretrained weights are not what was named, or the loss diverges.
+        WorldUnavailable: there is no GPU where one is asked for, or another process of the team is gone.
     """
     from scanloop.snapshots.manifest import load_snapshot
 
     started = time.monotonic()
     definition = run.definition
     product_line = definition.product_line
-    options = resolve_options(definition.training.model_dump(exclude={"recipe"}), overrides)
+    chosen = recipe_name or definition.training.recipe
+    options = resolve_options(chosen, definition.training.model_dump(), overrides)
     snapshot = load_snapshot(run.store, find_snapshot(run.catalog, product_line, snapshot_id))
     run.add_input("snapshot", snapshot.snapshot_id)
-    config = make_config(recipe_name or definition.training.recipe, options, snapshot.categories)
+    config = make_config(chosen, options, snapshot.categories)
     parent = find_parent(run.catalog, run.store, product_line, config)
     if parent is not None:
         run.add_input("model", parent.model_id)
-    fingerprint = digest_of(
-        {"config": config.model_dump(mode="json"), "snapshot": snapshot.snapshot_id, "parent": parent and parent.model_id}
-    )
+    plan = Plan.of(run.store, config, snapshot, parent, prefix=states_prefix(product_line, run.identity.run_id), name=product_line)
+    if plan.pretrained is not None:
+        run.add_input("weights", plan.pretrained.sha256)
 
     experiment = Experiment(run.workdir / "tracking", tracking_id_of(run.identity.run_id, product_line))
     experiment.start(_about(run, config, snapshot, parent))
     try:
-        finished = _trained(run, config, snapshot, parent, fingerprint, experiment, on_step or _say_nothing)
+        finished = _trained(run, plan, experiment, on_step or _say_nothing, team)
         detector = _open(run, config, finished)
         from scanloop.training.scoring import score_split
 
@@ -123,55 +131,44 @@ def train_detector(
         "snapshot_id": snapshot.snapshot_id,
         "parent_model_id": parent.model_id if parent else None,
         "metrics": metrics,
+        "environment": finished.environment,
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
-def _trained(
-    run: JobRun,
-    config: ModelConfig,
-    snapshot: SnapshotReader,
-    parent: Parent | None,
-    fingerprint: str,
-    experiment: Experiment,
-    on_step: OnStep,
-) -> Finished:
+def states_prefix(product_line: str, run_id: str) -> str:
+    """Where a run keeps its training states and what is noted at its end."""
+    return f"training/{product_line}/{folder_name(run_id)}"
+
+
+def _trained(run: JobRun, plan: Plan, experiment: Experiment, on_step: OnStep, team: Team) -> Finished:
     """Train, or find that this run has trained already. The weights are in the store when this returns."""
-    from scanloop.training.loop import fit
-    from scanloop.training.network import build_model, model_id_of, weights_bytes
+    from scanloop.training.network import model_id_of, weights_bytes
     from scanloop.training.state import StateStore
 
-    prefix = f"training/{run.definition.product_line}/{folder_name(run.identity.run_id)}"
-    finished = _finished(run.store, f"{prefix}/finished.json", fingerprint)
-    states = StateStore(run.store, prefix, fingerprint)
+    finished = find_finished(run.store, plan.prefix, plan.fingerprint)
+    team.share(plan.to_plain() if finished is None else None)
     if finished is None:
         started = time.monotonic()
-        records = _train_records(snapshot)
-        model = build_model(config)
-        if parent is not None:
-            _start_from(model, run, config, parent)
-        dataset = _dataset(run.store, config, records)
-        log.info("Training %s on %d scans of snapshot %s for %d iterations, from %s.", config.recipe, len(records), snapshot.snapshot_id[:12],
-                 config.options.iterations, f"model {parent.model_id[:12]}" if parent else "scratch")  # fmt: skip
 
         def note(done: int, total: int, values: Mapping[str, float]) -> None:
             experiment.scalars(done, values)
             on_step(done, total, values)
 
-        weights = [record.weight for record in records]
-        fitted = fit(config, model, dataset, weights, states, run.workdir, name=run.definition.product_line, on_step=note)
+        fitted = fit_plan(plan, run.store, run.workdir, on_step=note, team=team)
         _replay(experiment, fitted.curves[: fitted.resumed_at])
         content = weights_bytes(fitted.weights)
         step("training.before_weights")
         stored = run.store.put_content("models", content, ".safetensors")
         step("training.after_weights")
         curves = [[done, values] for done, values in fitted.curves]
-        finished = Finished(fingerprint, model_id_of(content), stored.key, curves, time.monotonic() - started)
-        run.store.put(f"{prefix}/finished.json", json.dumps(asdict(finished)).encode())
+        seconds = time.monotonic() - started
+        finished = Finished(plan.fingerprint, model_id_of(content), stored.key, curves, seconds, fitted.environment)
+        run.store.put(f"{plan.prefix}/finished.json", json.dumps(asdict(finished)).encode())
         step("training.after_finished")
     else:
         _replay(experiment, finished.curves)
-    states.clear()
+    StateStore(run.store, plan.prefix, plan.fingerprint).clear()
     stored_head = run.store.head(finished.weights_key)
     if stored_head is None:
         raise ObjectNotFound(f"The weights {run.store.uri(finished.weights_key)} of this run are gone.")
@@ -185,7 +182,9 @@ def _replay(experiment: Experiment, curves: Sequence[Any]) -> None:
         experiment.scalars(done, values)
 
 
-def _finished(store: Store, key: str, fingerprint: str) -> Finished | None:
+def find_finished(store: Store, prefix: str, fingerprint: str) -> Finished | None:
+    """What was noted at the end of a training of this fingerprint; None if it did not end, or its weights are not there."""
+    key = f"{prefix}/finished.json"
     if store.head(key) is None:
         return None
     try:
@@ -195,40 +194,14 @@ def _finished(store: Store, key: str, fingerprint: str) -> Finished | None:
     return found if found.fingerprint == fingerprint and store.verify(found.weights_key, found.model_id) else None
 
 
-def _train_records(snapshot: SnapshotReader) -> list[SnapshotRecord]:
-    records = sorted(snapshot.records("train"), key=lambda record: record.scan_id)
-    if not any(record.boxes for record in records):
-        raise DataWrong(f"Snapshot {snapshot.snapshot_id[:12]} has {len(records)} train scans and no box to learn from.")
-    return records
-
-
-def _dataset(store: Store, config: ModelConfig, records: Sequence[SnapshotRecord]) -> Any:
-    from scanloop.training.dataset import ScanDataset, snapshot_loader
-    from scanloop.training.loop import cpu_threads
-
-    options = config.options
-    load = snapshot_loader(store, records, categories=config.categories, size_px=options.size_px, planes_spec=options.planes)
-    dataset = ScanDataset(load, len(records), config.categories, options)
-    dataset.warm_up(cpu_threads(options.threads))
-    return dataset
-
-
-def _start_from(model: Any, run: JobRun, config: ModelConfig, parent: Parent) -> None:
-    """Put the parent's weights into a fresh network."""
-    from scanloop.training.network import read_weights, warm_started
-
-    path = run.store.download(parent.weights_key, run.workdir / "parent.safetensors")
-    model.load_state_dict(warm_started(model.state_dict(), read_weights(path), config.categories, parent.categories))
-    path.unlink()
-
-
 def _open(run: JobRun, config: ModelConfig, finished: Finished) -> Detector:
     """Build the detector from the bytes that were kept, as everybody after this will."""
     from scanloop.training.detector import Detector
+    from scanloop.training.devices import choose_device
     from scanloop.training.network import build_model
 
     path = run.store.download(finished.weights_key, run.workdir / "model.safetensors")
-    return Detector(build_model(config, path), config, finished.model_id)
+    return Detector(build_model(config, path).to(choose_device(config.options.device)), config, finished.model_id)
 
 
 def _about(run: JobRun, config: ModelConfig, snapshot: SnapshotReader, parent: Parent | None) -> dict[str, Any]:

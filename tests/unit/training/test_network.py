@@ -9,10 +9,11 @@ import torch
 from scanloop.errors import DataWrong
 from scanloop.training.config import make_config
 from scanloop.training.detector import Detector
-from scanloop.training.network import CLASS_LAYER, build_model, load_weights, model_id_of, read_weights, warm_started, weights_bytes
+from scanloop.training.network import build_model, load_weights, model_id_of, read_weights, warm_started, weights_bytes
 from scanloop.training.options import TrainingOptions
 
 CATEGORIES = ("handgun", "knife")
+CLASS_LAYERS = ("bbox_head.rtm_cls.",)
 
 
 def config(categories=CATEGORIES, **options):
@@ -63,9 +64,9 @@ def test_weights_of_another_network_are_refused(network, tmp_path):
 def test_a_warm_start_moves_rows_by_category(network):
     parent = {name: torch.rand_like(value) if value.is_floating_point() else value + 7 for name, value in network.state_dict().items()}
     fresh = build_model(config(("grenade", "knife", "handgun"), seed=3)).state_dict()
-    started = warm_started(fresh, parent, ("grenade", "knife", "handgun"), CATEGORIES)
+    started = warm_started(fresh, parent, ("grenade", "knife", "handgun"), CATEGORIES, CLASS_LAYERS)
     for name, value in started.items():
-        if name.startswith(CLASS_LAYER):
+        if name.startswith(CLASS_LAYERS):
             assert torch.equal(value[0], fresh[name][0])
             assert torch.equal(value[1], parent[name][1])
             assert torch.equal(value[2], parent[name][0])
@@ -76,7 +77,7 @@ def test_a_warm_start_moves_rows_by_category(network):
 def test_a_parent_with_other_channels_is_refused(network):
     two = build_model(config(planes=("high", "low")))
     with pytest.raises(DataWrong, match=r"backbone\.stem\.0\.conv\.weight"):
-        warm_started(two.state_dict(), network.state_dict(), CATEGORIES, CATEGORIES)
+        warm_started(two.state_dict(), network.state_dict(), CATEGORIES, CATEGORIES, CLASS_LAYERS)
 
 
 @pytest.mark.parametrize("planes", [("high",), ("high", "low"), ("low", "material", "high")])

@@ -10,14 +10,15 @@ import pytest
 from scanloop.errors import DataWrong, WrongArguments
 from scanloop.product_lines import Training
 from scanloop.training.config import config_from_bytes, make_config
-from scanloop.training.options import TrainingOptions, resolve_options
-from scanloop.training.recipes import RECIPES, rtmdet_tiny
+from scanloop.training.options import TrainingOptions
+from scanloop.training.recipes import RECIPES, resolve_options
+from scanloop.training.recipes.rtmdet import rtmdet_tiny
 
 CATEGORIES = ("handgun", "knife")
 
 
 def test_the_command_line_wins_over_the_product_line():
-    options = resolve_options({"iterations": 50, "size_px": 256}, ["iterations=7", "planes=high,low", "warm_start=false"])
+    options = resolve_options("rtmdet_tiny", {"iterations": 50, "size_px": 256}, ["iterations=7", "planes=high,low", "warm_start=false"])
     assert (options.iterations, options.size_px, options.planes, options.warm_start) == (7, 256, ("high", "low"), False)
 
 
@@ -45,7 +46,7 @@ def test_every_choice_of_a_product_line_is_an_option():
 )
 def test_other_overrides_are_refused(override):
     with pytest.raises(WrongArguments):
-        resolve_options({}, [override])
+        resolve_options("rtmdet_tiny", {}, [override])
 
 
 def test_recipes_are_chosen_by_name_only():
