@@ -4,7 +4,7 @@ Trains a candidate for one product line, scores it on the snapshot's frozen test
 asks the approvers that the product line's policy names (or nobody, if it names none), and makes the candidate the champion.
 
 - **Starts** for a product line when `snapshots` is emitted for it; or by a person, with a product line as partition key and a form:
-  which snapshot, which recipe, which values changed.
+  which snapshot, which recipe, which values changed, how many GPUs and nodes.
 - **Reads** a snapshot, the champion. **Writes** weights, an experiment, evaluations, a decision with its evidence, the champion.
 - **Emits** `champions`, which starts `publish_release`; only after a promotion. A candidate that is not better ends here, as skipped.
 - **When it fails** the champion is unchanged. A training that was killed goes on from its last saved state. An approval that nobody answers
@@ -18,7 +18,7 @@ from airflow.sdk import DAG, TriggerRule
 
 from scanloop_dags import assets, jobs
 from scanloop_dags.defaults import MAX_KEYED_RUNS, MODEL_TEAM, START, task_defaults
-from scanloop_dags.params import CHANGES, RECIPE, SNAPSHOT
+from scanloop_dags.params import CHANGES, GPUS, NODES, RECIPE, SNAPSHOT
 from scanloop_dags.tags import Tag
 from scanloop_plugin.approval import PromotionApprovalOperator
 from scanloop_plugin.operator import ScanloopJobOperator
@@ -33,12 +33,13 @@ with DAG(
     max_active_runs=MAX_KEYED_RUNS,
     default_args=task_defaults(MODEL_TEAM),
     tags=[Tag.KEYED, Tag.FORM, Tag.MODELS],
-    params={"snapshot": SNAPSHOT, "recipe": RECIPE, "changes": CHANGES},
+    params={"snapshot": SNAPSHOT, "recipe": RECIPE, "changes": CHANGES, "gpus": GPUS, "nodes": NODES},
 ):
     train = ScanloopJobOperator(
         task_id="train",
         job=jobs.MODEL_TRAIN,
         options={"snapshot": form("snapshot"), "recipe": form("recipe"), "set": form("changes")},
+        resources_wanted={"gpus": form("gpus"), "nodes": form("nodes")},
         inlets=[assets.snapshots],
     )
     subject = {"model": result(train, "model_id"), "snapshot": result(train, "snapshot_id")}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from scanloop_plugin.causes import RETRIES
+from scanloop_plugin.retry import CauseRetryPolicy
+
 DATA_TEAM = "data-platform"
 LABEL_TEAM = "labelling"
 MODEL_TEAM = "machine-learning"
@@ -22,12 +25,14 @@ MAX_KEYED_RUNS = 32
 def task_defaults(owner: str, **others: Any) -> dict[str, Any]:
     """`default_args` of a DAG whose tasks `owner` answers for.
 
-    Retries: a job that meets a held lease or an unavailable server says so with exit code 75 and is tried again after 10 s, 20 s, 40 s, up to
-    10 min; seven retries bridge about 20 min. Wrong data and wrong arguments are never retried.
+    Retries: each cause of failure has its own budget and delay (scanloop_plugin.causes); Airflow is told their sum and which delay is due. A
+    held lease or an unavailable server is tried again after 10 s, 20 s, 40 s, up to 10 min, a mistake in the code twice; wrong data and wrong
+    arguments never.
     """
     return {
         "owner": owner,
-        "retries": 7,
+        "retries": RETRIES,
+        "retry_policy": CauseRetryPolicy(),
         "retry_delay": timedelta(seconds=10),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=10),

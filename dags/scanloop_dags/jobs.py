@@ -62,15 +62,17 @@ MODEL_TRAIN = JobSpec(
     cpu=2,
     memory_bytes=8 * GIB,
     timeout_s=48 * HOUR_S,
+    gpu=1,
+    ephemeral_storage_bytes=32 * GIB,
     secrets=("catalog", "store", "tracking"),
     is_keyed=True,
 )
 """Train a candidate on a snapshot."""
 
-EVALUATION_RUN = JobSpec(("evaluation", "run"), TRAIN_IMAGE, cpu=2, memory_bytes=8 * GIB, timeout_s=4 * HOUR_S, is_keyed=True)
+EVALUATION_RUN = JobSpec(("evaluation", "run"), TRAIN_IMAGE, cpu=2, memory_bytes=8 * GIB, timeout_s=4 * HOUR_S, gpu=1, is_keyed=True)
 """Score a model on the frozen test split."""
 
-PROMOTION_COMPARE = JobSpec(("promotion", "compare"), TRAIN_IMAGE, cpu=2, memory_bytes=8 * GIB, timeout_s=4 * HOUR_S, is_keyed=True)
+PROMOTION_COMPARE = JobSpec(("promotion", "compare"), TRAIN_IMAGE, cpu=2, memory_bytes=8 * GIB, timeout_s=4 * HOUR_S, gpu=1, is_keyed=True)
 """Compare candidate and champion on one snapshot and decide."""
 
 PROMOTION_PROMOTE = JobSpec(("promotion", "promote"), JOBS_IMAGE, cpu=0.5, memory_bytes=GIB, timeout_s=10 * MINUTE_S, is_keyed=True)

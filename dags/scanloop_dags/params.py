@@ -28,6 +28,22 @@ CHANGES = Param(
     title="Changes",
     description="Values of the recipe to change, one a line: iterations=400",
 )
+GPUS = Param(
+    None,
+    type=["null", "integer"],
+    minimum=0,
+    maximum=16,
+    title="GPUs",
+    description="GPUs on each node. Empty: one, where the deployment has any.",
+)
+NODES = Param(
+    None,
+    type=["null", "integer"],
+    minimum=1,
+    maximum=64,
+    title="Nodes",
+    description="Nodes that train together. Empty: one.",
+)
 CATEGORY = Param(
     "",
     type="string",

@@ -16,6 +16,8 @@ class Tag(StrEnum):
     """From a snapshot to a champion."""
     RELEASES = "releases"
     """From a champion to devices."""
+    FLEET = "fleet"
+    """What runs in the cluster and at customers' sites."""
     CLOCK = "clock"
     """Started by the clock."""
     KEYED = "keyed"

@@ -23,6 +23,10 @@ PLAIN_OUTPUT = {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1", "SCANLOOP_PROGRESS": "
 """Lines instead of progress bars and colours, each as soon as it is written."""
 
 
+IDENTITY = ("SCANLOOP_RUN_ID", "SCANLOOP_CONSUMED_RUNS", "SCANLOOP_ACTOR", "SCANLOOP_ATTEMPT", "SCANLOOP_TASK_URL")
+"""What tells a job who it is; set for every attempt."""
+
+
 def is_allowed(name: str, job: JobSpec) -> bool:
     """Whether `job` may see the variable `name` of Airflow's own environment."""
     if name.startswith(FORBIDDEN_PREFIXES):
@@ -33,14 +37,23 @@ def is_allowed(name: str, job: JobSpec) -> bool:
 
 
 def job_environment(
-    job: JobSpec, parent: Mapping[str, str], *, run_id: str, consumed: Sequence[str], actor: str, attempt: int
+    job: JobSpec, parent: Mapping[str, str], *, run_id: str, consumed: Sequence[str], actor: str, attempt: int, task_url: str = ""
 ) -> dict[str, str]:
     """The whole environment of one attempt of `job`, out of the environment `parent` and the identity of its run."""
     environment = {name: value for name, value in parent.items() if is_allowed(name, job)}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(job.cpu))))
+    if job.gpu > 1:
+        environment["SCANLOOP_PROCESSES_PER_NODE"] = str(job.gpu)
     return environment | PLAIN_OUTPUT | {
         "SCANLOOP_RUN_ID": run_id,
         "SCANLOOP_CONSUMED_RUNS": json.dumps(list(consumed)),
         "SCANLOOP_ACTOR": actor,
         "SCANLOOP_ATTEMPT": str(attempt),
+        **({"SCANLOOP_TASK_URL": task_url} if task_url else {}),
     }  # fmt: skip
+
+
+def pod_environment(job: JobSpec, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a pod gets of a job's environment: who it is. Addresses come from the deployment's pod template, secrets from Secrets."""
+    threads = {"OMP_NUM_THREADS": str(max(1, math.floor(job.cpu)))}
+    return PLAIN_OUTPUT | threads | {name: environment[name] for name in IDENTITY if name in environment}

@@ -15,6 +15,8 @@ SECRET_VARIABLES: dict[str, tuple[str, ...]] = {
 
 MIN_MEMORY_BYTES = 64 << 20
 MAX_TIMEOUT_S = 7 * 24 * 3600
+MAX_NODES = 64
+MAX_GPUS = 16
 
 _WORD = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -34,7 +36,13 @@ class JobSpec:
     timeout_s: int
     """Its process tree is ended after this many seconds."""
     gpu: int = 0
-    """GPUs it is given."""
+    """GPUs it is given on each node, in a deployment that has any."""
+    nodes: int = 1
+    """Nodes it runs on at the same time."""
+    ephemeral_storage_bytes: int = 4 << 30
+    """Scratch space it is given."""
+    priority: str | None = None
+    """Name of the priority class of its pods; none: the deployment's."""
     secrets: tuple[str, ...] = ("catalog", "store")
     """Secrets it sees, by name."""
     is_keyed: bool = False
@@ -49,6 +57,10 @@ class JobSpec:
             raise ValueError(f"image: expected a plain name without registry, tag or digest, found {self.image!r}")
         if self.cpu <= 0 or self.gpu < 0:
             raise ValueError(f"cpu must be above 0 and gpu not below it, found {self.cpu} and {self.gpu}")
+        if not 1 <= self.nodes <= MAX_NODES or self.gpu > MAX_GPUS:
+            raise ValueError(f"nodes: expected 1 to {MAX_NODES}, gpu at most {MAX_GPUS}; found {self.nodes} and {self.gpu}")
+        if self.ephemeral_storage_bytes <= 0:
+            raise ValueError(f"ephemeral_storage_bytes: expected more than 0, found {self.ephemeral_storage_bytes}")
         if self.memory_bytes < MIN_MEMORY_BYTES:
             raise ValueError(f"memory_bytes: expected at least {MIN_MEMORY_BYTES}, found {self.memory_bytes}")
         if not 0 < self.timeout_s <= MAX_TIMEOUT_S:

@@ -86,3 +86,40 @@ def database_template(postgres_folder: Path) -> str:
         "url = serve_embedded(Path(sys.argv[1]), 'template_catalog'); catalog = Catalog(url); migrate(catalog); catalog.close(); print(url)"
     )
     return _in_jobs_environment(program, str(postgres_folder))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Iterator[Any]:
+    """A Kubernetes cluster, named in this process's environment as it is in Airflow's."""
+    from kubernetes_api.cluster import NAMESPACE, Cluster
+    from kubernetes_api.server import kubeconfig, serve
+
+    found = Cluster()
+    with serve(found) as address:
+        connection = {"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(kubeconfig(address))}}
+        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+        monkeypatch.setenv("SCANLOOP_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("SCANLOOP_RUNNER", "kubernetes")
+        monkeypatch.setenv("SCANLOOP_KUBERNETES_NAMESPACE", NAMESPACE)
+        monkeypatch.setenv("SCANLOOP_DATABASE_URL", database_url)
+        for image in ("jobs", "train"):
+            monkeypatch.setenv(f"SCANLOOP_IMAGE_{image.upper()}", f"registry.example/scanloop-{image}@sha256:{'0' * 64}")
+        yield found
+
+
+@pytest.fixture
+def database_url(postgres_folder: Path, database_template: str) -> Iterator[str]:
+    """URL of a migrated, empty catalog of the test's own."""
+    import uuid
+
+    import sqlalchemy as sa
+
+    url = sa.make_url(database_template.replace("postgresql://", "postgresql+psycopg://"))
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    server = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {url.database}"))
+    yield url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()

@@ -9,6 +9,8 @@ from pathlib import Path
 import airflow_here
 import pytest
 
+ENDS = "scanloop.execution.ends"
+"""Writes how attempts ended; used by the one module that may."""
 READABLE = ("scanloop.catalog", "scanloop.errors", "scanloop.execution.receipts", "scanloop.settings", "scanloop.store")
 
 
@@ -45,7 +47,8 @@ class TestPlugin:
 
     def test_reads_only_what_it_may(self, path: Path) -> None:
         used = {module for module in _imports(path) if _package(module) == "scanloop"}
-        assert all(module.startswith(READABLE) for module in used), used
+        allowed = (*READABLE, ENDS) if path.stem == "ends" else READABLE
+        assert all(module.startswith(allowed) for module in used), used
 
     def test_imports_scanloop_when_it_runs_and_not_before(self, path: Path) -> None:
         assert "scanloop" not in {_package(module) for module in _imports(path, at_import_only=True)}

@@ -159,9 +159,14 @@ class TestFailure:
             _task(options={"snapshot": {"a": 1}}).execute(_context())
         assert fake_jobs.calls() == []
 
-    def test_runner_of_a_later_version_is_named(self, fake_jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_runner_that_this_version_lacks_is_named(self, fake_jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SCANLOOP_RUNNER", "slurm")
+        with pytest.raises(JobWrong, match="SCANLOOP_RUNNER=slurm: this runner is not available"):
+            _task().execute(_context())
+
+    def test_a_deployment_without_a_namespace_is_told_so(self, fake_jobs, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SCANLOOP_RUNNER", "kubernetes")
-        with pytest.raises(JobWrong, match="SCANLOOP_RUNNER=kubernetes: this runner is not available"):
+        with pytest.raises(JobWrong, match="SCANLOOP_KUBERNETES_NAMESPACE is not set"):
             _task().execute(_context())
 
     def test_missing_jobs_environment_is_named(self, fake_jobs) -> None:

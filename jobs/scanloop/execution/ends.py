@@ -48,13 +48,14 @@ def record_end(catalog: Catalog, end: JobEnd, *, since_attempt: int = 1) -> Coun
         return _counted(connection, end.run_id, end.job, end.part, since_attempt)
 
 
-def count_ends(catalog: Catalog, run_id: str, job: str, part: str) -> Counter[str]:
-    """How often each cause has ended this job of this run. Raises CatalogUnavailable."""
+def known_ends(catalog: Catalog, run_id: str, job: str, part: str) -> dict[str, str]:
+    """The cause of each recorded end of this job of this run, by its end_id. Raises CatalogUnavailable."""
+    ours = (job_ends.c.run_id == run_id, job_ends.c.job == job, job_ends.c.part == part)
     with catalog.read() as connection:
-        return _counted(connection, run_id, job, part, 1)
+        return {row.end_id: row.cause for row in connection.execute(sa.select(job_ends.c.end_id, job_ends.c.cause).where(*ours))}
 
 
 def _counted(connection: sa.Connection, run_id: str, job: str, part: str, since_attempt: int) -> Counter[str]:
     ours = (job_ends.c.run_id == run_id, job_ends.c.job == job, job_ends.c.part == part, job_ends.c.attempt >= since_attempt)
-    causes = sa.select(job_ends.c.cause, sa.func.count()).where(*ours).group_by(job_ends.c.cause)
-    return Counter(dict(connection.execute(causes).tuples().all()))
+    causes = sa.select(job_ends.c.cause, sa.func.count().label("times")).where(*ours).group_by(job_ends.c.cause)
+    return Counter({row.cause: row.times for row in connection.execute(causes)})

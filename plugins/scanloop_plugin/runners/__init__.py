@@ -1,16 +1,23 @@
-"""Where a job runs. One file a runner; each implements `Runner` and is named in RUNNERS."""
+"""Where a job runs. One file a runner, each named in RUNNERS: `local` runs it while the task waits, `kubernetes` starts it and lets the task go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from scanloop_plugin.causes import Cause
 from scanloop_plugin.job_spec import JobSpec
 from scanloop_plugin.log_lines import LogLine
 
-RUNNERS = {"local": "scanloop_plugin.runners.local:LocalRunner"}
+if TYPE_CHECKING:
+    from scanloop_plugin.runners.kubernetes import KubernetesRunner
+
+RUNNERS = {
+    "kubernetes": "scanloop_plugin.runners.kubernetes:KubernetesRunner",
+    "local": "scanloop_plugin.runners.local:LocalRunner",
+}
 """Value of SCANLOOP_RUNNER to the class that is it."""
 
 
@@ -30,6 +37,12 @@ class JobRequest:
     """Its whole environment."""
     mark: str
     """The same for every attempt of this job in this run, and for no other."""
+    run_id: str = ""
+    """Which run it belongs to."""
+    part: str = ""
+    """Which part of a job that was split."""
+    product_line: str = ""
+    """Product line it works for, if it is keyed."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +55,17 @@ class JobOutcome:
     """Whether it was ended because its time was over."""
     cancelled: bool = False
     """Whether it was ended because Airflow asked."""
+    cause: Cause | None = None
+    """Why it ended, where the runner knows more than the exit code says."""
+    detail: str = ""
+    """What the cluster says about it."""
 
 
 class Runner(Protocol):
     """Runs one attempt and waits for its end."""
+
+    waits: bool
+    """True. A runner that does not wait is no Runner: see `scanloop_plugin.runners.kubernetes`."""
 
     def run(self, request: JobRequest, emit: Callable[[LogLine], None]) -> JobOutcome:
         """Run the attempt, handing each line it writes to `emit` as it comes. Raises RunnerUnavailable."""
@@ -56,10 +76,16 @@ class Runner(Protocol):
         ...
 
 
-def open_runner(name: str) -> Runner:
-    """The runner that `name` means. Raises RunnerUnavailable when this version has none of that name."""
+def open_runner(name: str) -> Runner | KubernetesRunner:
+    """The runner that `name` means. Raises RunnerUnavailable when this version has none of that name, or the deployment lacks its settings."""
     if name not in RUNNERS:
         raise RunnerUnavailable(f"SCANLOOP_RUNNER={name}: this runner is not available. Available: {', '.join(sorted(RUNNERS))}.")
     module, _, attribute = RUNNERS[name].partition(":")
-    runner: Runner = getattr(import_module(module), attribute)()
+    runner: Runner | KubernetesRunner = getattr(import_module(module), attribute)()
     return runner
+
+
+def outcome_of(event: Mapping[str, Any]) -> JobOutcome:
+    """What the trigger said, as a value. Raises ValueError for a cause that this version does not know."""
+    cause = None if event["cause"] is None else Cause(event["cause"])
+    return JobOutcome(int(event["exit_code"]), bool(event["timed_out"]), bool(event["cancelled"]), cause, str(event["detail"]))

@@ -42,6 +42,8 @@ def _die_with_parent() -> None:
 class LocalRunner:
     """One subprocess in a session of its own."""
 
+    waits = True
+
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._mark = ""
