@@ -63,6 +63,8 @@ class Cluster:
     watchers: list[Callable[[str, Manifest], None]] = field(default_factory=list)
     """Told `kind` and the manifest of what was created or asked to end."""
     lock: threading.RLock = field(default_factory=threading.RLock)
+    caller: threading.local = field(default_factory=threading.local)
+    """`port` of the client whose request this thread serves."""
 
     # ---- what the API does
 

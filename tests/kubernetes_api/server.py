@@ -43,6 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else {}
         url = urlsplit(self.path)
         self.cluster.requests.append((method, url.path))
+        self.cluster.caller.port = self.client_address[1]
         fault = self._fault(method, url.path)
         if fault is not None and fault.status == 0:
             self.close_connection = True
@@ -116,7 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
             lines = [line for line in lines if line[0] >= since]
         if "tailLines" in query:
             lines = lines[-int(query["tailLines"]) :]
-        text = "".join(f"{stamp} {line}\n" if query.get("timestamps", "").lower() == "true" else f"{line}\n" for stamp, line in lines).encode()
+        text = "".join(
+            f"{stamp} {line}\n" if query.get("timestamps", "").lower() == "true" else f"{line}\n" for stamp, line in lines
+        ).encode()
         return text[: int(query.get("limitBytes", len(text)))]
 
 
