@@ -295,6 +295,24 @@ class TestTriggerers:
         with task.cluster.faulty(Fault("GET", "/pods/", 6, status=status)):
             assert task.settle(deferred, task.watch(deferred))["model_id"]
 
+    @pytest.mark.parametrize("status", [0, 404, 500], ids=["cut", "404", "500"])
+    def test_a_log_that_is_away_is_read_later_and_its_error_is_no_line(self, task: Task, status: int) -> None:
+        deferred = task.begin()
+        name = deferred.trigger.name
+        task.cluster.run(name)
+        task.cluster.say(name, "step 1")
+        with task.cluster.faulty(Fault("GET", "/log", 3, status=status)):
+            triggerer = Triggerer(deferred)
+            _until(lambda: "step 1" in triggerer.trigger._tail)
+        task.cluster.end(name, 1)
+        assert triggerer.join()["tail"] == ["step 1"]
+
+    def test_events_that_may_not_be_read_end_no_watch(self, task: Task) -> None:
+        deferred = task.begin()
+        task.cluster.vanish(deferred.trigger.name)
+        with task.cluster.faulty(Fault("GET", "/events", 99, status=403)):
+            assert task.watch(deferred)["cause"] == "deleted"
+
 
 class TestCancel:
     def test_a_person_ends_a_deferred_task(self, task: Task) -> None:
@@ -400,6 +418,22 @@ class TestSeveralNodes:
         with pytest.raises(JobFailed, match="more memory than it has") as caught:
             nodes.settle(deferred, nodes.watch(deferred))
         assert "no memory here" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("message", "cause"),
+        [
+            ("Pod a/b has condition DisruptionTarget matching FailJob rule at index 0", "evicted"),
+            ("Job has reached the limit", "node_lost"),
+        ],
+    )
+    def test_when_the_pod_is_gone_the_job_says_why(self, nodes: Task, message: str, cause: str) -> None:
+        deferred = nodes.begin()
+        name = deferred.trigger.name
+        for pod in self._pods(nodes, name):
+            nodes.cluster.vanish(pod)
+        condition = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": message}
+        nodes.cluster.objects["jobs", name]["status"] = {"conditions": [condition]}
+        assert nodes.watch(deferred)["cause"] == cause
 
     def test_the_service_goes_with_the_job(self, nodes: Task) -> None:
         deferred = nodes.begin()

@@ -55,6 +55,12 @@ DEFAULT_TEMPLATE: dict[str, Any] = {
 """Used where the deployment names no template: enough for a laptop's cluster."""
 
 
+_SAY_DISRUPTION = k8s.V1PodFailurePolicyRule(
+    action="FailJob", on_pod_conditions=[k8s.V1PodFailurePolicyOnPodConditionsPattern(type="DisruptionTarget", status="True")]
+)
+"""A Job ends at the first failure anyhow; with this rule it says when that was a disruption, though the pod may be gone."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """One attempt, as it is to be launched."""
@@ -150,6 +156,7 @@ def build_job(launch: Launch, pod: k8s.V1Pod) -> k8s.V1Job:
             parallelism=nodes,
             completion_mode="Indexed",
             backoff_limit=0,
+            pod_failure_policy=k8s.V1PodFailurePolicy(rules=[_SAY_DISRUPTION]),
             pod_replacement_policy="Failed",
             active_deadline_seconds=deadline,
             template=template,

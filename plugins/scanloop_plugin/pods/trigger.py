@@ -165,15 +165,14 @@ class JobPodTrigger(BaseTrigger):
 
     async def _read_log(self, connection: Any, name: str, arguments: Mapping[str, Any]) -> bytes | None:
         """The pod's log with time stamps; None while or once there is none."""
-        try:
-            response = await CoreV1Api(connection).read_namespaced_pod_log(
-                name, self.namespace, container=CONTAINER, timestamps=True, _preload_content=False, **arguments
-            )
-            content: bytes = await response.read()
-        except ApiException as error:
-            if error.status in (400, 404):
-                return None
-            raise
+        response = await CoreV1Api(connection).read_namespaced_pod_log(
+            name, self.namespace, container=CONTAINER, timestamps=True, _preload_content=False, **arguments
+        )
+        content: bytes = await response.read()
+        if response.status in (400, 404):
+            return None
+        if response.status >= 300:  # the client does not judge an answer that it does not read itself
+            raise ApiException(status=response.status, reason=content[:200].decode("utf-8", "replace"))
         return content
 
     def _emit_new(self, content: bytes) -> int:
@@ -203,9 +202,14 @@ class JobPodTrigger(BaseTrigger):
             self.log.log(logging.DEBUG, "How far the log was read could not be noted: %s", error)
 
     async def _event_reasons(self) -> list[str]:
-        """Reasons of the pod's events, newest first."""
+        """Reasons of the pod's events, newest first; none where we may not read them."""
         async with self._hook.get_conn() as connection:
-            events = await CoreV1Api(connection).list_namespaced_event(self.namespace, field_selector=f"involvedObject.uid={self.uid}")
+            try:
+                events = await CoreV1Api(connection).list_namespaced_event(self.namespace, field_selector=f"involvedObject.uid={self.uid}")
+            except ApiException as error:
+                if error.status == 403:
+                    return []
+                raise
         newest_first = sorted(events.items, key=lambda event: str(event.last_timestamp or event.event_time or ""), reverse=True)
         return [event.reason for event in newest_first if event.reason]
 
@@ -227,8 +231,11 @@ def _telling(job: Manifest, pods: list[Manifest]) -> Manifest:
         condition = ended.get("Failed") or ended["FailureTarget"]
         told = failed[0] if failed else first
         status = {**(told.get("status") or {}), "phase": "Failed"}
+        message = condition.get("message", "")
         if condition.get("reason") == "DeadlineExceeded":
-            status |= {"reason": "DeadlineExceeded", "message": condition.get("message", "")}
+            status |= {"reason": "DeadlineExceeded", "message": message}
+        elif not failed:  # the pod that failed is gone; the Job may say why
+            status |= {"reason": "Evicted" if "DisruptionTarget" in message else "NodeLost", "message": message}
         return {**told, "status": status}
     if first.get("status") and (first["status"].get("phase") in ("Succeeded", "Failed") or pod_state(first).outcome is not None):
         return {**first, "status": {"phase": "Running", "containerStatuses": [{"name": CONTAINER, "state": {"running": {}}}]}}
