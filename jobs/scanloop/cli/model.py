@@ -74,6 +74,52 @@ def train(
             team.share(None)  # the receipt was there already: nobody has anything to do
 
 
+@app.command("reproduce")
+def reproduce(
+    model_id: Annotated[str, typer.Argument(help="Id of the model, or the beginning of it.", show_default=False)],
+    run_id: RunIdOption = None,
+    attempt: AttemptOption = 1,
+) -> None:
+    """Train a model again from its record, in a run of its own, and compare. Publishes nothing.
+
+    Equal machines must give equal weights; others losses and val metrics within stated tolerances. Exit code 0: reproduced, 65: not. What differs
+    in the environment is said.
+    """
+    from scanloop.errors import DataWrong
+    from scanloop.training.reproduce import reproduce_model
+
+    world = open_world()
+    with closing(world.catalog):
+        row = _find(world, model_id)
+    with _progress(f"{row['model_id'][:12]}: training again") as on_step:
+        result = run_job(
+            "model.reproduce",
+            lambda run: reproduce_model(run, row, on_step),
+            product_line=row["product_line"],
+            options=RunOptions(run_id, attempt),
+        )
+    _show_verdict(result)
+    if not result["is_reproduced"]:
+        raise DataWrong(f"Model {row['model_id'][:12]} was not reproduced.")
+
+
+def _show_verdict(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    verdict = "reproduced" if result["is_reproduced"] else "not reproduced"
+    table = Table(title=f"Model {result['model_id'][:12]}: {verdict}")
+    for heading in ("compared", "recorded", "now", "limit", "holds"):
+        table.add_column(heading)
+    for check in result["checks"]:
+        table.add_row(
+            *(check[name] for name in ("what", "recorded", "found", "limit")), {True: "yes", False: "no", None: ""}[check["holds"]]
+        )
+    for name, (recorded, found) in result["differing"].items():
+        table.add_row(f"environment: {name}", recorded, found, "", "")
+    Console(stderr=True).print(table)
+
+
 @app.command("list")
 def list_models(
     product_line: Annotated[

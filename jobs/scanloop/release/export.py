@@ -122,6 +122,17 @@ def operating_point(evidence: bytes, model_id: str) -> dict[str, Any]:
     raise DataWrong(f"The evidence of the decision names no thresholds of model {model_id[:12]}.")
 
 
+def check_exportable(recipe_name: str, model_id: str) -> None:
+    """Raises DataWrong if models of this recipe cannot leave the house."""
+    from scanloop.training.recipes import RECIPES
+
+    if not RECIPES[recipe_name].is_exportable:
+        exportable = ", ".join(known.name for known in RECIPES.values() if known.is_exportable)
+        raise DataWrong(
+            f"The champion {model_id[:12]} is of the recipe {recipe_name}, which cannot be exported to ONNX; those that can are {exportable}."
+        )
+
+
 def _export_and_compare(run: JobRun, champion: Champion, folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:
     """Fill `folder` with the files of the bundle, evidence apart. Returns the parity as plain values."""
     from scanloop.edge.detector import Detector
@@ -132,6 +143,7 @@ def _export_and_compare(run: JobRun, champion: Champion, folder: Path, point: Ma
     from scanloop.training.network import build_model
 
     config = config_from_bytes(run.store.get(champion.config_key))
+    check_exportable(config.recipe, champion.model_id)
     weights = run.store.download(champion.weights_key, run.workdir / "model.safetensors")
     if hashlib.sha256(weights.read_bytes()).hexdigest() != champion.model_id:
         raise DataWrong(f"The weights {run.store.uri(champion.weights_key)} are not those of model {champion.model_id[:12]}.")

@@ -82,7 +82,9 @@ class Detector:
 
         shape = inputs.shape[2:]
         meta = {"img_shape": shape, "pad_shape": shape, "batch_input_shape": shape, "ori_shape": shape, "scale_factor": (1.0, 1.0)}
-        with torch.inference_mode():
+        from scanloop.training.libraries import quietly
+
+        with torch.inference_mode(), quietly():
             asked = [DetDataSample(metainfo=meta) for _ in letterboxes]
             answers = self.model.predict(self._tensor(inputs), asked, rescale=False)  # type: ignore[operator]
         found = [answer.pred_instances.cpu().numpy() for answer in answers]

@@ -41,15 +41,15 @@ def check_precision(options: TrainingOptions, device: torch.device) -> None:
 
 
 @contextmanager
-def same_bits(options: TrainingOptions) -> Iterator[None]:
-    """Inside, algorithms are as deterministic as the options ask for; afterwards as they were.
+def same_bits(options: TrainingOptions, device: torch.device) -> Iterator[None]:
+    """Inside, a GPU's algorithms are as deterministic as the options ask for; afterwards as they were. On a CPU they always are.
 
     An operator without a deterministic form is warned about, not refused: mmcv's sampling of deformable attention is one.
     """
     import torch
 
     before, cudnn = torch.are_deterministic_algorithms_enabled(), (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
-    if options.deterministic:
+    if options.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's BLAS is first used
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 
 from scanloop.errors import DataWrong
@@ -38,8 +38,13 @@ class QuietRunner(Runner):
         """Say nothing: the image's locked requirements are the record of the environment."""
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: Any) -> Any:
-        """Put the network on the device and, in a team, into what averages gradients."""
+        """Put the network on the device and, in a team, into what averages gradients.
+
+        mmdet's RTMDet comes with batch norms that look at all processes' scans; they need GPUs, and stay where a team has them.
+        """
         model = model.to(self._device)
+        if self._team.size == 1 or self._device.type != "cuda":
+            model = revert_sync_batchnorm(model)
         if self._team.size == 1:
             return model
         devices = [self._device] if self._device.type == "cuda" else None

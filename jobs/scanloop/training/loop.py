@@ -91,7 +91,7 @@ def fit(
         states, team, on_step, state_interval=options.state_interval, validate_interval=options.validate_interval,
         patience=options.patience, look=look,
     )  # fmt: skip
-    with quietly(), same_bits(options):
+    with quietly(), same_bits(options, device):
         runner = QuietRunner(
             device=device,
             team=team,

@@ -95,7 +95,7 @@ def joined() -> Iterator[Team]:
     _die_with_the_launcher()
     team = Team(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     try:
-        if torch.cuda.is_available() and torch.cuda.device_count() > team.local_rank:
+        if torch.cuda.is_available() and torch.cuda.device_count() >= team.local_size:
             torch.cuda.set_device(team.local_rank)
             dist.init_process_group("cpu:gloo,cuda:nccl", timeout=SILENCE)
         else:

@@ -184,14 +184,19 @@ def _replay(experiment: Experiment, curves: Sequence[Any]) -> None:
 
 def find_finished(store: Store, prefix: str, fingerprint: str) -> Finished | None:
     """What was noted at the end of a training of this fingerprint; None if it did not end, or its weights are not there."""
+    found = read_finished(store, prefix)
+    return found if found and found.fingerprint == fingerprint and store.verify(found.weights_key, found.model_id) else None
+
+
+def read_finished(store: Store, prefix: str) -> Finished | None:
+    """What was noted at the end of a training; None if nothing that can be read was."""
     key = f"{prefix}/finished.json"
     if store.head(key) is None:
         return None
     try:
-        found = Finished(**json.loads(store.get(key)))
+        return Finished(**json.loads(store.get(key)))
     except (ValueError, TypeError):
         return None
-    return found if found.fingerprint == fingerprint and store.verify(found.weights_key, found.model_id) else None
 
 
 def _open(run: JobRun, config: ModelConfig, finished: Finished) -> Detector:

@@ -18,7 +18,7 @@ from scanloop.training.detector import load_detector
 from scanloop.training.train import train_detector
 
 BAGS = [f"bag-{number}" for number in range(60)]
-TINY = ("size_px=64", "iterations=6", "batch_size=4", "state_interval=2", "threads=1")
+TINY = ("size_px=64", "iterations=6", "batch_size=4", "state_interval=2", "threads=1", "device=cpu")
 
 
 @pytest.fixture

@@ -6,64 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fit_world import Killed, id_of, scan, train
 
 from scanloop.errors import DataWrong
-from scanloop.store import open_store
-from scanloop.training.config import make_config
-from scanloop.training.dataset import ScanDataset, make_sample
-from scanloop.training.loop import fit
-from scanloop.training.network import build_model, model_id_of, weights_bytes
-from scanloop.training.options import TrainingOptions
-from scanloop.training.state import StateStore
 
-CATEGORIES = ("handgun", "knife")
 GOLDEN_LOSSES = [1.8106, 1.7930, 1.7941, 1.8081, 1.8920, 1.7994, 1.8169, 1.8179]
 FIRST_TOLERANCE, LATER_TOLERANCE = 0.002, 0.08
 """Relative. Processors and thread counts sum in another order; that hardly shows in the first two steps (network, targets, losses). Later one
 prior more or less is assigned and a loss moves by up to 5 %, while a wrong schedule, optimizer or average moves it further."""
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def scan(index: int):
-    """A scan with one block of each category."""
-    random = np.random.default_rng(index)
-    high = np.full((64, 64), 60000, np.uint16)
-    low = high.copy()
-    boxes = []
-    for category, side, depth in (("handgun", 16, 1.5), ("knife", 10, 0.7)):
-        x, y = (int(value) for value in random.integers(0, 44, 2))
-        for plane, factor in ((high, 1.0), (low, 1.8)):
-            plane[y : y + side, x : x + side] = round(60000 * np.exp(-depth * factor))
-        boxes.append((category, (x, y, side, side)))
-    planes = {"high": high, "low": low}
-    return make_sample(planes, boxes, CATEGORIES, categories=CATEGORIES, size_px=64, planes_spec=("high", "low", "material"))
-
-
-def train(folder, *, killed_after=None, load=scan, **options):
-    """Train on twelve scans; returns what `fit` does."""
-    values = {"size_px": 64, "batch_size": 4, "iterations": 8, "state_interval": 3, "threads": 1, "learning_rate": 3e-4, **options}
-    config = make_config("rtmdet_tiny", TrainingOptions(**values), CATEGORIES)
-    dataset = ScanDataset(load, 12, CATEGORIES, config.options)
-    states = StateStore(open_store((folder / "store").as_uri()), "training/x", "f")
-
-    def on_step(done, total, losses):
-        if done == killed_after:
-            raise Killed
-
-    weights = [1.0, 1.5] * 6
-    return fit(config, build_model(config), dataset, weights, states, folder, name="test", on_step=on_step)
-
-
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     return train(tmp_path_factory.mktemp("unbroken"))
-
-
-def id_of(fitted):
-    return model_id_of(weights_bytes(fitted.weights))
 
 
 def test_the_loss_goes_the_known_way(unbroken):

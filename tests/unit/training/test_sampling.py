@@ -38,3 +38,16 @@ def test_another_seed_gives_another_order():
     orders = [[draw.index for draw in islice(RepeatFactorSampler([1.0] * 20, seed), 40)] for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[2][:20]) == list(range(20))
+
+
+@given(share=st.integers(1, 4), processes=st.integers(1, 4), steps=st.integers(1, 6), skipped=st.integers(0, 5))
+def test_processes_together_show_what_one_shows(share, processes, steps, skipped):
+    weights = [1.0, 2.5, 1.0, 0.3, 1.7]
+    parts = [RepeatFactorSampler(weights, 3, share, rank, processes) for rank in range(processes)]
+    for part in parts:
+        part.skip(skipped * share)
+    shown = [list(islice(part, steps * share)) for part in parts]
+    together = [draw for step in range(steps) for part in shown for draw in part[step * share : (step + 1) * share]]
+    alone = RepeatFactorSampler(weights, 3)
+    alone.skip(skipped * share * processes)
+    assert together == list(islice(alone, steps * share * processes))
