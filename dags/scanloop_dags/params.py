@@ -13,10 +13,12 @@ SNAPSHOT = Param(
     title="Snapshot",
     description="Id of the snapshot to train on. Empty: the newest of the product line.",
 )
+RECIPES = ("rtmdet_tiny", "rtmdet_s", "rtmdet_m", "faster_rcnn_r18", "faster_rcnn_r50", "dino_r18", "dino_r50")
+"""What the job can be asked for; a test holds this and the job's own table together."""
 RECIPE = Param(
     None,
     type=["null", "string"],
-    pattern=KEY,
+    enum=[None, *RECIPES],
     title="Recipe",
     description="Name of the training recipe. Empty: the one that the product line's definition names.",
 )

@@ -13,6 +13,7 @@ GOOD = {
         {},
         {"snapshot": "ab" * 32, "recipe": "rtmdet_tiny", "changes": ["iterations=400"]},
         {"changes": None},
+        {"recipe": "dino_r50", "changes": ["precision=bfloat16", "pretrained=pretrained/r50.safetensors#sha256=" + "ab" * 32]},
     ],
     "backfill_category": [
         {"category": "grenade", "product_lines": ["hold_baggage"]},
@@ -30,6 +31,7 @@ BAD = {
         {"snapshot": "../../etc/passwd"},
         {"snapshot": "AB" * 32},
         {"recipe": "os.system"},
+        {"recipe": "yolox_s"},
         {"recipe": "a" * 64},
         {"recipe": "{{ var.value.x }}"},
         {"changes": ["--help"]},
@@ -83,3 +85,9 @@ def test_every_field_explains_itself(dags) -> None:
 
 def test_a_dag_with_a_form_says_so(dags) -> None:
     assert {dag.dag_id for dag in dags.values() if dag.params} == {dag.dag_id for dag in dags.values() if "form" in dag.tags}
+
+
+def test_the_form_offers_the_recipes_that_there_are(dags) -> None:
+    from scanloop.training.recipes import RECIPES
+
+    assert dags["train_detector"].params.get_param("recipe").schema["enum"] == [None, *RECIPES]
