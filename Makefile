@@ -70,7 +70,7 @@ lint: $(VENV)/jobs/.ready ## Style and types; changes nothing.
 
 .PHONY: test
 test: env lint ## Everything that CI runs.
-	$(JOBS)/python $(PYTEST) tests/unit tests/integration
+	$(JOBS)/python $(PYTEST) tests/unit tests/integration tests/helm
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins
 	$(JOBS)/python $(PYTEST) tests/assurance tests/e2e
 
@@ -102,6 +102,7 @@ down: ## Stop what make up or make demo started.
 docs: env ## Write the generated pages anew.
 	PYTHONPATH=dags:plugins $(AIRFLOW)/python -m scanloop_dags.document > docs/DAGS.md
 	$(JOBS)/python -m scanloop.cli.reference > docs/commands.md
+	$(JOBS)/python -m scanloop.training.reference docs/training.md
 
 .PHONY: clean
 clean: down ## Remove the deployment in .scanloop, keep the environments.
