@@ -81,11 +81,14 @@ def fit_plan(plan: Plan, store: Store, workdir: Path, *, on_step: OnStep, team: 
         WorldUnavailable: there is no GPU for this process, or another process is gone.
     """
     from scanloop.snapshots.manifest import load_snapshot
+    from scanloop.training.devices import check_precision, choose_device
     from scanloop.training.loop import fit
     from scanloop.training.network import build_model
     from scanloop.training.state import StateStore
 
     config = config_from_bytes(plan.config)
+    team.part_of(config.options.batch_size)  # what cannot be is said before anything long begins
+    check_precision(config.options, choose_device(config.options.device, team.local_rank))
     snapshot = load_snapshot(store, plan.snapshot_id)
     records = train_records(snapshot)
     model = build_model(config)

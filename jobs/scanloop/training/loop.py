@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scanloop.errors import WrongArguments
 from scanloop.training.config import ModelConfig
 from scanloop.training.dataset import ScanDataset, begin_worker, collate
 from scanloop.training.devices import check_precision, choose_device, cpu_threads, describe, same_bits
@@ -124,11 +123,7 @@ def _loader(dataset: ScanDataset, weights: list[float], config: ModelConfig, tea
     from torch.utils.data import DataLoader
 
     options = config.options
-    share, left = divmod(options.batch_size, team.size)
-    if left:
-        raise WrongArguments(
-            f"Training option batch_size: {options.batch_size} scans a step cannot be shared evenly by {team.size} processes."
-        )
+    share = team.part_of(options.batch_size)
     several: dict[str, Any] = {"num_workers": 0}
     if options.workers:
         # Forked, because prepared scans lie in memory that is shared that way; a forked child opens its own store.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from scanloop.errors import WorldUnavailable
+from scanloop.errors import WorldUnavailable, WrongArguments
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,13 @@ class Team:
     def is_first(self) -> bool:
         """Whether this process does the job."""
         return self.rank == 0
+
+    def part_of(self, batch_size: int) -> int:
+        """Scans of each step that one process takes. Raises WrongArguments if they cannot be shared evenly."""
+        part, left = divmod(batch_size, self.size)
+        if left:
+            raise WrongArguments(f"Training option batch_size: {batch_size} scans a step cannot be shared evenly by {self.size} processes.")
+        return part
 
     def share(self, value: Any) -> Any:
         """What the first process says, in every process. Plain values only; all processes must call this."""

@@ -104,6 +104,18 @@ def test_weights_that_are_not_the_champions_are_not_exported(deployment):
         deployment.export("again")
 
 
+def test_a_champion_of_a_recipe_without_onnx_is_refused_in_one_sentence(deployment):
+    from scanloop.training.config import make_config
+    from scanloop.training.options import TrainingOptions
+
+    (model,) = rows_of(deployment.world, "models")
+    config = make_config("faster_rcnn_r18", TrainingOptions(size_px=64), ("handgun", "knife"))
+    deployment.world.store.put(model["config_key"], config.to_bytes())
+    deployment.sql("DELETE FROM releases")
+    with pytest.raises(DataWrong, match="is of the recipe faster_rcnn_r18, which cannot be exported to ONNX"):
+        deployment.export("again")
+
+
 def test_changed_evidence_is_not_exported(deployment):
     (decision,) = rows_of(deployment.world, "decisions")
     deployment.world.store.put(decision["evidence_key"], b"{}")

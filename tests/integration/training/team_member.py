@@ -51,13 +51,13 @@ def main():
         states = StateStore(store, "training/x", "f")
         fitted = fit(config, build_model(config), dataset, [1.0, 1.5] * 5, states, folder, name="t", on_step=lambda *_: None, team=team)
     share = options.batch_size // team.size
-    seen = [dataset.positions[start : start + share] for start in range(0, share * options.iterations, share)]
+    seen = [dataset.positions[start : start + share] for start in range(0, len(dataset.positions), share)][: options.iterations]
     answer = {
         "model_id": model_id_of(weights_bytes(fitted.weights)),
         "curve": [values["loss"] for _, values in fitted.curves],
         "seen": seen,
     }
-    print(json.dumps(answer | {"states": len(list(store.list("training/")))}))
+    print(json.dumps(answer | {"resumed_at": fitted.resumed_at, "states": len(list(store.list("training/")))}))
 
 
 main()

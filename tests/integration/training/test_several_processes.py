@@ -80,7 +80,15 @@ def test_what_a_worker_says_about_arguments_is_kept(environment, snapshot_id):
     assert "Traceback" not in errors
 
 
-def test_sigterm_to_the_launcher_ends_every_process(environment, world, snapshot_id, tmp_path):
+@pytest.mark.parametrize(
+    ("victim", "how", "expected"),
+    [
+        pytest.param("launcher", signal.SIGTERM, 128 + signal.SIGTERM, id="the launcher is asked to end"),
+        pytest.param("launcher", signal.SIGKILL, -signal.SIGKILL, id="the launcher is killed"),
+        pytest.param("second", signal.SIGKILL, 75, id="the second process is killed"),
+    ],
+)
+def test_who_falls_takes_every_process_along(environment, world, snapshot_id, tmp_path, victim, how, expected):
     trace = tmp_path / "trace"
     os.mkfifo(trace)
     told = os.open(trace, os.O_RDWR)  # to write too keeps it open while nobody else does
@@ -91,22 +99,22 @@ def test_sigterm_to_the_launcher_ends_every_process(environment, world, snapshot
         assert select.select([told], [], [], 120)[0], passed
         passed += os.read(told, 4096)
     os.close(told)
-    workers = launcher.children(recursive=True)
-    assert len(workers) >= 2
-    process.send_signal(signal.SIGTERM)
-    code, output, _ = ended(process)
-    assert (code, output) == (128 + signal.SIGTERM, "")
+    workers = launcher.children()
+    second = next(worker for worker in workers if worker.environ().get("RANK") == "1")
+    {"launcher": launcher, "second": second}[victim].send_signal(how)
+    code, output, errors = ended(process)
+    assert (code, output) == (expected, ""), errors
     gone, alive = psutil.wait_procs(workers, timeout=20)
-    assert (len(gone), alive) == (len(workers), [])
+    assert (len(gone), alive) == (2, [])
     assert rows_of(world, "runs", job="model.train") == []
 
 
 def test_a_team_sees_what_one_process_sees_and_ends_alike(tmp_path):
-    def run(rank, size, port):
+    def run(rank, size, port, folder=None):
         names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
         environment = os.environ | {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
         environment |= {"SCANLOOP_WORKER": str(os.getpid()), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(HERE / "team_member.py"), str(tmp_path / f"{size}-{rank}")]
+        command = [sys.executable, str(HERE / "team_member.py"), str(tmp_path / (folder or f"{size}-{rank}"))]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     port = free_port()
@@ -122,3 +130,9 @@ def test_a_team_sees_what_one_process_sees_and_ends_alike(tmp_path):
     assert together == alone["seen"]
     assert first["curve"][0] == pytest.approx(alone["curve"][0], rel=0.05)  # batch norms see half of a step each
     assert (first["states"], second["states"]) == (2, 0)
+
+    code, output, errors = ended(run(0, 1, free_port(), folder="2-0"))  # from the state that the two left in the middle
+    assert code == 0, errors
+    smaller = json.loads(output)
+    assert (smaller["resumed_at"], smaller["seen"]) == (2, alone["seen"][2:])
+    assert smaller["curve"][:2] == first["curve"][:2]
