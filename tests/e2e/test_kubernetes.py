@@ -13,17 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import sqlalchemy as sa
+import yaml
 from harness.loop import KEY, run_stage, stages
 from harness.servers import stop_at_once
 from harness.world import World
 from harness.zygote import Done
+from helm_python import Chart
 from kubernetes_api.cluster import NAMESPACE, Cluster
 from kubernetes_api.kubelet import Kubelet
 from kubernetes_api.server import kubeconfig, serve
@@ -39,7 +41,8 @@ from scanloop.stack.processes import Supervisor, free_port
 ROOT = Path(__file__).parents[2]
 SCANLOOP = Path(sys.executable).with_name("scanloop")
 RUN = "by-hand-1"
-WAIT_S = 240
+WAIT_S = 300
+PROBE_S = 30
 
 
 def _type(arguments: list[str], environment: dict[str, str], folder: Path) -> Done:
@@ -59,11 +62,25 @@ class Site:
     environment: dict[str, str]
     api: airflow.AirflowApi
     postgres: Path
+    restarted: dict[str, float] = field(default_factory=dict)
+    """When a component was last restarted because it was ill."""
 
     def start(self) -> None:
         """Start what does not run of Airflow."""
         airflow.start(self.place, self.supervisor, self.environment)
         self.supervisor.start("airflow-triggerer", [str(self.place.executable), "triggerer"], self.environment, self.place.home)
+
+    def tend(self) -> None:
+        """What a cluster does for Airflow: start what has ended, and restart a scheduler or triggerer whose heartbeat has stopped. One that
+        loses its database waits for ever for its LocalExecutor to shut down."""
+        self.start()
+        health = self.api._health()
+        for component in ("scheduler", "triggerer"):
+            is_ill = health.get(component, {}).get("status") == "unhealthy"
+            if is_ill and time.monotonic() - self.restarted.get(component, 0.0) > PROBE_S:
+                self.restarted[component] = time.monotonic()
+                self.kill(component)
+        self.start()
 
     def kill(self, component: str) -> None:
         """SIGKILL, to it and to all it started."""
@@ -93,22 +110,33 @@ class Site:
         return "\n".join(f"{uid}: {[line for _, line in lines[-6:]]}" for uid, lines in self.cluster.logs.items())
 
 
+def _chart_template(folder: Path, store_url: str) -> Path:
+    """The pod template of the chart, as Airflow's processes would have it mounted."""
+    values = {"images": {"jobs": "x"}, "store": {"url": store_url}}
+    with Chart.load(ROOT / "helm" / "scanloop") as chart:
+        rendered = chart.render(values, name="scanloop", namespace=NAMESPACE)["scanloop/templates/jobs/pod-template.yaml"]
+    path = folder / "pod-template.yaml"
+    path.write_text(yaml.safe_load(rendered)["data"]["pod-template.yaml"])
+    return path
+
+
 @pytest.fixture
 def site(tmp_path: Path, server_folders: Callable[[], Path]) -> Iterator[Site]:
     postgres = server_folders()
-    template = serve_embedded(postgres, "template_catalog")
-    catalog = Catalog(template)
+    template_url = serve_embedded(postgres, "template_catalog")
+    catalog = Catalog(template_url)
     migrate(catalog)
     catalog.close()
-    world = World(tmp_path / "world", template, _type).create()
+    world = World(tmp_path / "world", template_url, _type).create()
     for stage in stages():
         run_stage(world, stage)
         if stage.name == "snapshot.create":
             break
     cluster = Cluster(secrets={"scanloop-catalog": {"SCANLOOP_DATABASE_URL": world.database_url}})
     settings = world.settings()
-    image = {name: value for name, value in world.environment().items() if name != "SCANLOOP_DATABASE_URL"}
-    kubelet = Kubelet(cluster, SCANLOOP, image | {"SCANLOOP_STORE_URL": settings.store_url, "SCANLOOP_WORK": str(settings.work)})
+    image = {name: value for name, value in os.environ.items() if not name.startswith(("SCANLOOP_", "CLEARML_", "AIRFLOW_"))}
+    kubelet = Kubelet(cluster, SCANLOOP, image, tmp_path / "volumes")
+    template = _chart_template(tmp_path, settings.store_url)
     home = tmp_path / "airflow"
     home.mkdir()
     supervisor = Supervisor(tmp_path / "stack")
@@ -120,6 +148,7 @@ def site(tmp_path: Path, server_folders: Callable[[], Path]) -> Iterator[Site]:
             "SCANLOOP_RUNNER": "kubernetes",
             "SCANLOOP_STORE_URL": settings.store_url,
             "SCANLOOP_KUBERNETES_NAMESPACE": NAMESPACE,
+            "SCANLOOP_KUBERNETES_POD_TEMPLATE": str(template),
             "SCANLOOP_KUBERNETES_GPU_RESOURCE": "",
             "SCANLOOP_IMAGE_JOBS": "registry.example/jobs@sha256:" + "0" * 64,
             "SCANLOOP_IMAGE_TRAIN": "registry.example/train@sha256:" + "1" * 64,
@@ -129,6 +158,8 @@ def site(tmp_path: Path, server_folders: Callable[[], Path]) -> Iterator[Site]:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
         }
         environment = airflow.configuration(place, deployment)
         environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "True"
@@ -202,7 +233,7 @@ def test_a_training_survives_everything_that_dies(site: Site) -> None:
 
 
 def _settled(site: Site) -> bool:
-    site.start()  # what the outage of the database ended is started again, as a cluster would
+    site.tend()
     with suppress(Exception):
         return not {"running", "deferred", "queued", "scheduled", "up_for_retry", None} & set(site.states().values())
     return False

@@ -19,9 +19,10 @@ Manifest = dict[str, Any]
 class Kubelet:
     """Runs pods as they come. `may_start` closed: pods stay pending."""
 
-    def __init__(self, cluster: Cluster, command: Path, environment: Mapping[str, str]) -> None:
-        """`command` stands for the container image's `scanloop`; `environment` for what image and node add to a pod's own."""
-        self.cluster, self.command, self.environment = cluster, command, dict(environment)
+    def __init__(self, cluster: Cluster, command: Path, environment: Mapping[str, str], volumes: Path) -> None:
+        """`command` stands for the container image's `scanloop`, `environment` for what image and node add to a pod's own, and each volume of
+        a pod is a folder under `volumes`: variables that name a path in a volume name that folder instead."""
+        self.cluster, self.command, self.environment, self.volumes = cluster, command, dict(environment), volumes
         self.may_start = threading.Event()
         self.may_start.set()
         self.on_start: list[Callable[[str, subprocess.Popen[bytes]], None]] = []
@@ -48,7 +49,7 @@ class Kubelet:
         if not self._is_there(name, uid):
             return
         container = manifest["spec"]["containers"][0]
-        environment = self._environment(container)
+        environment = self._environment(name, container)
         if environment is None:
             self.cluster.wait(name, "CreateContainerConfigError", "secret not found")
             return
@@ -78,12 +79,21 @@ class Kubelet:
         found = self.cluster.objects.get(("pods", name))
         return found is not None and found["metadata"]["uid"] == uid
 
-    def _environment(self, container: Manifest) -> dict[str, str] | None:
+    def _mounted(self, pod: str, container: Manifest, value: str) -> str:
+        """`value`, or where on this machine the path is that it names."""
+        for mount in container.get("volumeMounts") or ():
+            if value == mount["mountPath"] or value.startswith(f"{mount['mountPath']}/"):
+                folder = self.volumes / pod / mount["name"]
+                folder.mkdir(parents=True, exist_ok=True)
+                return f"{folder}{value.removeprefix(mount['mountPath'])}"
+        return value
+
+    def _environment(self, pod: str, container: Manifest) -> dict[str, str] | None:
         """The container's environment; None when a Secret that it needs is missing."""
         environment = dict(self.environment)
         for variable in container.get("env") or ():
             if "valueFrom" not in variable:
-                environment[variable["name"]] = variable.get("value", "")
+                environment[variable["name"]] = self._mounted(pod, container, variable.get("value", ""))
                 continue
             key = variable["valueFrom"]["secretKeyRef"]
             value = self.cluster.secrets.get(key["name"], {}).get(key["key"])

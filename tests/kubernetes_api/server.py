@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,6 +25,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         """Silent."""
+
+    def handle_one_request(self) -> None:
+        """A client that was killed in the middle is no error of the server's."""
+        with suppress(ConnectionError):
+            super().handle_one_request()
+            return
+        self.close_connection = True
 
     def do_GET(self) -> None:
         self._serve("GET")
