@@ -18,7 +18,7 @@ from typing import Any
 PACKAGE = Path(__file__).parents[1] / "jobs" / "scanloop"
 KILLED = -9
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["scanloop.release.signer", "scanloop.edge.update", "torch", "mmdet.models"])
+_context.set_forkserver_preload(["scanloop.release.signer", "scanloop.edge.update", "torch", "mmdet.models", "loaded_clearml"])
 
 
 def run(function: Callable[..., Any], *arguments: Any, kill: str = "", passing: int = 1, trace: Path | None = None) -> int:

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, Asset, AssetAll, AssetAny, PartitionedAssetTimetabl
 FOLDER = Path(__file__).parents[1]
 ORDER = (
     "ingest_scans", "validate_scans", "curate_scans", "sync_annotations", "review_annotations", "snapshot_datasets", "train_detector",
-    "publish_release", "wake_product_lines", "backfill_category", "watch_fleet",
+    "publish_release", "wake_product_lines", "backfill_category", "watch_fleet", "sync_tracking",
 )  # fmt: skip
 """The loop as a reader follows it; a DAG that is not named comes last."""
 HEADER = """# The DAGs

@@ -78,6 +78,11 @@ PROMOTION_COMPARE = JobSpec(("promotion", "compare"), TRAIN_IMAGE, cpu=2, memory
 PROMOTION_PROMOTE = JobSpec(("promotion", "promote"), JOBS_IMAGE, cpu=0.5, memory_bytes=GIB, timeout_s=10 * MINUTE_S, is_keyed=True)
 """Make the candidate the champion."""
 
+TRACKING_SYNC = JobSpec(
+    ("tracking", "sync"), JOBS_IMAGE, cpu=0.5, memory_bytes=2 * GIB, timeout_s=HOUR_S, secrets=("catalog", "store", "tracking")
+)
+"""Tell the ClearML server what it has not heard."""
+
 RELEASE_EXPORT = JobSpec(("release", "export"), TRAIN_IMAGE, cpu=2, memory_bytes=8 * GIB, timeout_s=HOUR_S, is_keyed=True)
 """Export the champion to ONNX, check parity, bundle it."""
 

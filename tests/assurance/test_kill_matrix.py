@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.timeout(6 * 3600)  # the first test waits for the whole matrix
 ELSEWHERE = dict.fromkeys(
     ("edge.after_prune", "edge.after_refusal", "edge.before_fall_back", "edge.before_prune"), "integration/edge/test_kills.py"
-)
+) | {name: "integration/tracking/test_kills.py" for name in boundaries() if name.startswith("tracking.")}
 """Boundaries that one round of the loop does not pass → the test that kills there."""
 
 

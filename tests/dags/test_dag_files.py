@@ -18,7 +18,7 @@ from scanloop_dags.tags import Tag
 FILES = sorted(airflow_here.DAGS.glob("*.py"))
 EXPECTED = {
     "wake_product_lines", "ingest_scans", "validate_scans", "curate_scans", "sync_annotations", "review_annotations", "snapshot_datasets",
-    "train_detector", "publish_release", "backfill_category", "watch_fleet",
+    "train_detector", "publish_release", "backfill_category", "watch_fleet", "sync_tracking",
 }  # fmt: skip
 HEAVY = ("pandas", "torch", "clearml", "pydicom", "great_expectations", "numpy", "mmdet", "pyarrow", "scanloop")
 MAX_LINES = 100

@@ -12,7 +12,7 @@ from scanloop.catalog import Catalog
 from scanloop.catalog.tables import metadata
 
 _NOT_CONTENT = {"created_at", "finished_at", "receipt_sha256", "attempt"}
-_NOT_TABLES = {"leases", "job_ends", "audit_log", "audit_head"}
+_NOT_TABLES = {"leases", "job_ends", "tracked", "audit_log", "audit_head"}
 
 
 def canonical_lines(catalog: Catalog) -> Iterator[str]:

@@ -358,6 +358,23 @@ job_ends = sa.Table(
     sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
 )
 
+tracked = sa.Table(
+    "tracked",
+    metadata,
+    _key("kind"),
+    _key("subject_id"),
+    _text("product_line"),
+    *_state("state", "told", "refused", "aborted"),
+    _text("digest", default=""),
+    _text("external_id", null=True),
+    _text("offline_id", null=True),
+    _text("url", null=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    _text("message", default=""),
+    sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Index("ix_tracked_product_line", "product_line"),
+)
+
 audit_log = sa.Table(
     "audit_log",
     metadata,

@@ -28,6 +28,7 @@ ROOMS = {
     "model": "model",
     "evaluation": "evaluation",
     "promotion": "promotion",
+    "tracking": "tracking",
     "release": "release",
     "edge": "edge",
     "catalog": "catalog",

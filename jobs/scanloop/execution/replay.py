@@ -14,8 +14,9 @@ from scanloop.execution.publication import Publication, apply
 from scanloop.execution.receipts import load_with_hash
 from scanloop.store import Store
 
-NOT_PUBLISHED = ("runs", "run_links", "leases", "job_ends", "audit_log", "audit_head")
-"""Tables that execution itself keeps; every other row comes from a publication."""
+NOT_PUBLISHED = ("runs", "run_links", "leases", "job_ends", "tracked", "audit_log", "audit_head")
+"""Tables that execution itself keeps, and `tracked`: what a tracking server was told, on which nothing depends. Every other row comes from a
+publication."""
 NOT_RECORDED = ("created_at",)
 """Columns that the database fills in by its clock."""
 MOST = 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scanloop.errors import ObjectNotFound
 from scanloop.execution.receipts import folder_name
 from scanloop.steps import step
+from scanloop.tracking.server import project_name
 from scanloop.training.choose import Parent, find_parent, find_snapshot
 from scanloop.training.config import ModelConfig, make_config
 from scanloop.training.fitting import Plan, fit_plan
@@ -89,7 +91,7 @@ def train_detector(
         run.add_input("weights", plan.pretrained.sha256)
 
     experiment = Experiment(run.workdir / "tracking", tracking_id_of(run.identity.run_id, product_line))
-    experiment.start(_about(run, config, snapshot, parent))
+    experiment.start(_about(run, config, snapshot, parent), run.store)
     try:
         finished = _trained(run, plan, experiment, on_step or _say_nothing, team)
         detector = _open(run, config, finished)
@@ -101,6 +103,7 @@ def train_detector(
         _send_pictures(experiment, detector, snapshot, scored)
         experiment.metrics({name: value for name, value in metrics.items() if isinstance(value, (int, float))})
         experiment.finish(run.store, time.monotonic() - started)
+        experiment_url = experiment.url
     finally:
         experiment.stop()
 
@@ -133,6 +136,8 @@ def train_detector(
         "metrics": metrics,
         "environment": finished.environment,
         "seconds": round(time.monotonic() - started, 1),
+        "tracking_id": experiment.tracking_id,
+        "experiment_url": experiment_url,
     }
 
 
@@ -210,14 +215,21 @@ def _open(run: JobRun, config: ModelConfig, finished: Finished) -> Detector:
 
 
 def _about(run: JobRun, config: ModelConfig, snapshot: SnapshotReader, parent: Parent | None) -> dict[str, Any]:
+    from scanloop.snapshots.manifest import root_key
+
     product_line = run.definition.product_line
-    links = {"run_id": run.identity.run_id, "snapshot_id": snapshot.snapshot_id, "parent_model_id": parent.model_id if parent else ""}
+    links = {"run_id": run.identity.run_id, "snapshot_id": snapshot.snapshot_id, "parent_model_id": parent.model_id if parent else "",
+             "task_url": os.environ.get("SCANLOOP_TASK_URL", ""), "git_commit": os.environ.get("SCANLOOP_GIT_COMMIT", "")}  # fmt: skip
     return {
-        "project": f"scanloop/{product_line}",
+        "product_line": product_line,
+        "run_id": run.identity.run_id,
+        "project": project_name(product_line),
         "name": f"{config.recipe} on {snapshot.snapshot_id[:12]}",
         "tags": [product_line, config.recipe],
         "options": config.options.model_dump(mode="json"),
         "links": links,
+        "properties": {"actor": run.identity.actor, "attempt": run.identity.attempt},
+        "uris": {"snapshot": run.store.uri(root_key(snapshot.snapshot_id))},
         "config": config.resolved,
     }
 

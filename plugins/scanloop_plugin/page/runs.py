@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-CLOCK_DAGS = ("wake_product_lines", "ingest_scans", "validate_scans", "watch_fleet")
+CLOCK_DAGS = ("wake_product_lines", "ingest_scans", "validate_scans", "watch_fleet", "sync_tracking")
 """DAGs that work for all product lines at once."""
 KEYED_DAGS = (
     "curate_scans", "sync_annotations", "review_annotations", "snapshot_datasets", "train_detector", "publish_release",
