@@ -154,6 +154,8 @@ def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: str, said: str
     [
         ("hold.yml", {"product_line": "hold"}, "definitions end in .yaml"),
         ("hold.yaml", {"training": {"recipe": "x"}}, "Known: rtmdet_tiny"),
+        ("hold.yaml", {"training": {"patience": 2}}, "training: Training options: patience needs a validate_interval"),
+        ("hold.yaml", {"training": {"pretrained": "weights.pth"}}, "training: Training option pretrained"),
     ],
 )
 def test_a_folder_is_read_whole_or_refused(tmp_path: Path, name: str, change: dict[str, object], said: str) -> None:
