@@ -186,7 +186,7 @@ class TestEnvironment:
         from scanloop_dags import jobs
 
         named = {job.name: set(job.secrets) for job in vars(jobs).values() if isinstance(job, JobSpec)}
-        assert {name for name, secrets in named.items() if "tracking" in secrets} == {"model.train"}
+        assert {name for name, secrets in named.items() if "tracking" in secrets} == {"model.train", "tracking.sync"}
         assert {name for name, secrets in named.items() if "labelling" in secrets} == {"labelling.push", "labelling.pull"}
 
 
