@@ -87,8 +87,12 @@ class Server:
             raise TrackingUnavailable(f"The ClearML server cannot be used now: {_short(error)}") from None
 
     def send(self, request: Any) -> dict[str, Any]:
-        """Send one of the SDK's request objects and return the data of its answer. Raises TrackingUnavailable, TrackingRefused."""
-        request.validate()
+        """Send one of the SDK's request objects, which checked its fields, and return the data of its answer.
+
+        Raises:
+            TrackingUnavailable: no answer, or none of a ClearML server that works.
+            TrackingRefused: the server said no.
+        """
         return self.post(request._service, request._action, request.to_dict(), version=request._version)
 
     def post(self, service: str, action: str, content: Mapping[str, Any], *, version: str = REPORTS_VERSION) -> dict[str, Any]:
@@ -106,9 +110,9 @@ class Server:
 
         for first in range(0, len(events), BATCH):
             batch = [dict(event) for event in events[first : first + BATCH]]
-            request = service.AddBatchRequest(requests=batch)
+            version = service.AddBatchRequest._version
             try:
-                answers = self.session.send_request_batch("events", "add_batch", version=request._version, json=batch, method="post")
+                answers = self.session.send_request_batch("events", "add_batch", version=version, json=batch, method="post")
             except (OSError, ValueError) as error:
                 raise TrackingUnavailable(f"ClearML did not take events: {_short(error)}") from None
             for answer in answers or []:
