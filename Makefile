@@ -43,10 +43,10 @@ $(VENV)/jobs/.ready: $(JOBS_LOCKS) images/train/requirements-torch.txt images/tr
 	@$(UV) pip install -q --python $(JOBS)/python --no-deps -e jobs
 	@touch $@
 
-$(VENV)/airflow/.ready: requirements.txt jobs/pyproject.toml | $(UV)
+$(VENV)/airflow/.ready: requirements.txt tests/requirements-airflow.txt jobs/pyproject.toml | $(UV)
 	@echo "==> $(VENV)/airflow: Airflow"
 	@test -x $(AIRFLOW)/python || $(UV) venv -q --python $(PYTHON) $(VENV)/airflow
-	@$(UV) pip install --python $(AIRFLOW)/python --require-hashes -r requirements.txt
+	@$(UV) pip install --python $(AIRFLOW)/python --require-hashes -r requirements.txt -r tests/requirements-airflow.txt
 	@$(UV) pip install -q --python $(AIRFLOW)/python --no-deps -e jobs
 	@touch $@
 
@@ -58,7 +58,10 @@ lock: | $(UV) ## Lock every environment anew from its .in file.
 	$(COMPILE) images/train/requirements-build.in -o images/train/requirements-build.txt
 	$(COMPILE) -c images/jobs/requirements.txt -c images/train/requirements.txt tests/requirements.in -o tests/requirements.txt
 	$(COMPILE) -c images/jobs/requirements.txt images/edge/requirements.in -o images/edge/requirements.txt
+	$(COMPILE) images/bom/requirements.in -o images/bom/requirements.txt
+	$(COMPILE) images/bom/requirements-build.in -o images/bom/requirements-build.txt
 	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) -c requirements.txt tests/requirements-airflow.in -o tests/requirements-airflow.txt
 
 # ---- checks
 
