@@ -44,7 +44,12 @@ def test_what_a_delivery_becomes_passed_every_step(dags) -> None:
         Loop.of(dags).without("due"), emitters={**Loop.of(dags).emitters, "selections": frozenset({"curate_scans.create_selection"})}
     )
     before = deliveries_alone.always_before("publish_release.publish")
-    assert {step.split(".")[0] for step in before} == set(dags) - {"wake_product_lines", "backfill_category", "watch_fleet", "sync_tracking"}
+    assert {step.split(".")[0] for step in before} == set(dags) - {
+        "wake_product_lines",
+        "backfill_category",
+        "watch_fleet",
+        "sync_tracking",
+    }
 
 
 def test_waking_and_backfills_never_skip_a_judgement(dags) -> None:
