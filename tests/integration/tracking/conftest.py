@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ def _server() -> Iterator[ClearMLServer]:
 def clearml(_server: ClearMLServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClearMLServer]:
     """An empty server, named in the environment."""
     _server.reset()
+    for handler in logging.getLogger("clearml").handlers:  # made once, for the captured output of whichever test was first
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.__stderr__)
     for name, value in _server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", "")
