@@ -26,7 +26,7 @@ def clearml(_server: ClearMLServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     _server.reset()
     for handler in logging.getLogger("clearml").handlers:  # made once, for the captured output of whichever test was first
         if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.__stderr__)
+            handler.stream = sys.__stderr__  # setStream would flush the old one, which may be closed
     for name, value in _server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", "")
