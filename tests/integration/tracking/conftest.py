@@ -24,15 +24,17 @@ def _server() -> Iterator[ClearMLServer]:
 def clearml(_server: ClearMLServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClearMLServer]:
     """An empty server, named in the environment."""
     _server.reset()
-    for handler in logging.getLogger("clearml").handlers:  # made once, for the captured output of whichever test was first
-        if isinstance(handler, logging.StreamHandler):
-            handler.stream = sys.__stderr__  # setStream would flush the old one, which may be closed
     for name, value in _server.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", "")
     monkeypatch.delenv("CLEARML_CONFIG_FILE")  # what the sync sets ends with the test
     monkeypatch.setenv("CLEARML_CACHE_DIR", "")
     monkeypatch.delenv("CLEARML_CACHE_DIR")
+    from clearml.debugging.log import ClearmlStreamHandler
+
+    for handler in logging.getLogger("clearml").handlers:  # made once, for the captured output of whichever test was first
+        if isinstance(handler, ClearmlStreamHandler):
+            handler.stream = sys.__stderr__  # setStream would flush the old one, which may be closed
     yield _server
     _server.recover()
     assert _server.invalid == []
