@@ -25,7 +25,7 @@ RECIPE = Param(
 CHANGES = Param(
     [],
     type=["array", "null"],
-    items={"type": "string", "pattern": r"^[a-z][a-z0-9_.]{0,62}=.{1,200}$"},
+    items={"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,62}=[^\n]{0,1100}$(?!\n)"},
     maxItems=20,
     title="Changes",
     description="Values of the recipe to change, one a line: iterations=400",

@@ -20,6 +20,14 @@ Name = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_a_number(cls, value: Any) -> Any:
+        """YAML reads `yes`, `no`, `on` and `off` as truth values, and nothing here is one."""
+        if isinstance(value, bool):
+            raise ValueError("expected a number or text, found a truth value (YAML reads yes, no, on and off as one; quote a word)")  # noqa: TRY004  pydantic asks for it
+        return value
+
 
 class Scanners(_Part):
     """Which scanners deliver for a product line."""

@@ -13,6 +13,7 @@ GOOD = {
         {},
         {"snapshot": "ab" * 32, "recipe": "rtmdet_tiny", "changes": ["iterations=400"]},
         {"changes": None},
+        {"changes": ["pretrained=", "pretrained=s3://" + "a" * 250 + ".safetensors#sha256=" + "ab" * 32]},
         {"recipe": "dino_r50", "changes": ["precision=bfloat16", "pretrained=pretrained/r50.safetensors#sha256=" + "ab" * 32]},
     ],
     "backfill_category": [
@@ -39,6 +40,11 @@ BAD = {
         {"changes": ["__class__=1"]},
         {"changes": "iterations=400"},
         {"changes": ["iterations=1"] * 21},
+        {"changes": ["iterations=1\n--help"]},
+        {"changes": ["iterations=1\n"]},
+        {"changes": ["pretrained=" + "a" * 1101]},
+        {"changes": ["\uff49terations=1"]},
+        {"changes": [400]},
     ],
     "backfill_category": [
         {},

@@ -50,6 +50,8 @@ def test_a_version_follows_the_content_and_nothing_else(tmp_path: Path) -> None:
         ({"snapshot": {"splits": {"train": 1.6, "val": -0.85, "test": 0.25}}}, "snapshot", "none below 0"),
         ({"training": {"planes": []}}, "training.planes", "at least 1"),
         ({"training": {"learning_rate": float("inf")}}, "training.learning_rate", "finite"),
+        ({"training": {"iterations": True}}, "training.iterations", "truth value"),
+        ({"training": {"learning_rate": True}}, "training.learning_rate", "truth value"),
         ({"selection": {}}, "selection.budget_scans", "required"),
         ({"product_line": "Not A Key"}, "product_line", "pattern"),
         ({"release": {"channel": "../up"}}, "release.channel", "pattern"),
@@ -156,6 +158,7 @@ def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: str, said: str
         ("hold.yaml", {"training": {"recipe": "x"}}, "Known: rtmdet_tiny"),
         ("hold.yaml", {"training": {"patience": 2}}, "training: Training options: patience needs a validate_interval"),
         ("hold.yaml", {"training": {"pretrained": "weights.pth"}}, "training: Training option pretrained"),
+        ("hold.yaml", {"training": {"planes": ["high", "high"]}}, "training: Training option planes: Value error, a plane is named twice"),
     ],
 )
 def test_a_folder_is_read_whole_or_refused(tmp_path: Path, name: str, change: dict[str, object], said: str) -> None:

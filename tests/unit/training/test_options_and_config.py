@@ -42,11 +42,38 @@ def test_every_choice_of_a_product_line_is_an_option():
         "planes=",
         "seed=-1",
         "warm_start=perhaps",
+        "clip_norm=inf",
+        "clip_norm=1e400",
+        "iterations=true",
+        "iterations=99999999999999999999999",
+        "state_interval=99999999999999999999999",
+        "validate_interval=99999999999999999999999",
+        "planes=high,high",
+        "planes=high,,low",
+        "pretrained=" + "a" * 5000 + ".safetensors#sha256=" + "a" * 64,
+        "\uff49terations=5",
+        "=5",
     ],
 )
 def test_other_overrides_are_refused(override):
     with pytest.raises(WrongArguments):
         resolve_options("rtmdet_tiny", {}, [override])
+
+
+@pytest.mark.parametrize(
+    "section", [{"iterations": True}, {"learning_rate": True}, {"seed": False}, {"iterations": 5.5}, {"planes": "high"}]
+)
+def test_other_values_of_a_section_are_refused(section):
+    with pytest.raises(WrongArguments, match=f"Training option {next(iter(section))}"):
+        resolve_options("rtmdet_tiny", section, [])
+
+
+@pytest.mark.parametrize("name", [name for name, field in TrainingOptions.model_fields.items() if field.annotation in (int, float)])
+def test_every_number_has_bounds(name):
+    """What is accepted can be computed with: nothing is infinite, and no whole number is beyond what a loop or a file can hold."""
+    for huge in ("inf", "-inf", "nan", "9" * 30, "-" + "9" * 30):
+        with pytest.raises(WrongArguments, match=f"Training option {name}"):
+            resolve_options("dino_r18", {}, [f"{name}={huge}"])
 
 
 def test_recipes_are_chosen_by_name_only():
