@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scanloop.errors import ObjectCorrupt
 from scanloop.training.config import ModelConfig, config_from_bytes
 from scanloop.training.detections import Detections
 from scanloop.training.postprocess import postprocess
@@ -123,17 +121,11 @@ def load_detector(store: Store, model_row: Mapping[str, Any], *, threads: int = 
     import torch
 
     from scanloop.training.devices import choose_device
-    from scanloop.training.network import build_model
+    from scanloop.training.network import build_model, download_model
 
     if threads:
         torch.set_num_threads(threads)
     config = config_from_bytes(store.get(model_row["config_key"]))
     with tempfile.TemporaryDirectory(prefix="scanloop-weights-") as folder:
-        path = Path(folder) / "model.safetensors"
-        store.download(model_row["weights_key"], path)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != model_row["model_id"]:
-            wanted = model_row["model_id"]
-            raise ObjectCorrupt(f"{store.uri(model_row['weights_key'])} has the digest {found[:12]}; {wanted[:12]} was expected.")
-        return Detector(build_model(config, path).to(choose_device()), config, found)
+        path = download_model(store, model_row["weights_key"], model_row["model_id"], Path(folder) / "model.safetensors")
+        return Detector(build_model(config, path).to(choose_device()), config, model_row["model_id"])

@@ -76,7 +76,8 @@ def fit_plan(plan: Plan, store: Store, workdir: Path, *, on_step: OnStep, team: 
     """Carry out a plan, or go on with it from its newest good state. Every process of the team calls this.
 
     Raises:
-        DataWrong: no train scan has a box to learn from, no val scan has one to look at, weights do not fit, or the loss diverges.
+        DataWrong: no train scan has a box to learn from, no val scan has one to look at, weights do not fit, or the training diverges.
+        ObjectCorrupt: the parent's weights are not those that its id names.
         WrongArguments: the device cannot train in the precision asked for, or a step's scans cannot be shared evenly.
         WorldUnavailable: there is no GPU for this process, or another process is gone.
     """
@@ -84,10 +85,11 @@ def fit_plan(plan: Plan, store: Store, workdir: Path, *, on_step: OnStep, team: 
     from scanloop.training.devices import check_precision, choose_device
     from scanloop.training.loop import fit
     from scanloop.training.network import build_model
+    from scanloop.training.options import check_window
     from scanloop.training.state import StateStore
 
     config = config_from_bytes(plan.config)
-    team.part_of(config.options.batch_size)  # what cannot be is said before anything long begins
+    check_window(config.options, team.part_of(config.options.batch_size))  # what cannot be is said before anything long begins
     check_precision(config.options, choose_device(config.options.device, team.local_rank))
     snapshot = load_snapshot(store, plan.snapshot_id)
     records = train_records(snapshot)
@@ -121,11 +123,11 @@ def train_records(snapshot: SnapshotReader) -> list[SnapshotRecord]:
 
 def _start(model: torch.nn.Module, store: Store, workdir: Path, config: ModelConfig, plan: Plan) -> str:
     """Put the parent's or pretrained weights into a fresh network; returns what it starts from, for people."""
-    from scanloop.training.network import read_weights, warm_started
+    from scanloop.training.network import download_model, read_weights, warm_started
     from scanloop.training.recipes import recipe
 
     if plan.parent is not None:
-        path = store.download(plan.parent.weights_key, workdir / "parent.safetensors")
+        path = download_model(store, plan.parent.weights_key, plan.parent.model_id, workdir / "parent.safetensors")
         layers = recipe(config.recipe).class_layers
         model.load_state_dict(warm_started(model.state_dict(), read_weights(path), config.categories, plan.parent.categories, layers))
         path.unlink()

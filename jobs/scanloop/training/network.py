@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scanloop.errors import DataWrong
+from scanloop.errors import DataWrong, ObjectCorrupt
 from scanloop.training.config import ModelConfig
 
 if TYPE_CHECKING:
     import torch
+
+    from scanloop.store import Store
 
 
 def build_model(config: ModelConfig, weights_path: Path | None = None) -> torch.nn.Module:
@@ -75,6 +77,21 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataWrong(f"{path.name} is not a safetensors file: {error}.") from None
+
+
+def download_model(store: Store, key: str, model_id: str, path: Path) -> Path:
+    """Fetch the weights of a model.
+
+    Raises:
+        ObjectNotFound: the store has none under `key`.
+        ObjectCorrupt: they are not those that the id names.
+    """
+    store.download(key, path)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != model_id:
+        raise ObjectCorrupt(f"{store.uri(key)} has the digest {found[:12]}; {model_id[:12]} was expected.")
+    return path
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

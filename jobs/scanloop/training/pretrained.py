@@ -31,6 +31,11 @@ class PretrainedWeights:
     sha256: str
     """What it must hash to."""
 
+    @property
+    def option(self) -> str:
+        """The option that names it, with the key alone: a record that says where a store lay is wrong once the store has moved."""
+        return f"{self.key}#sha256={self.sha256}"
+
 
 def parse_pretrained(option: str, store: Store) -> PretrainedWeights | None:
     """Read the option; None if it is empty. Raises WrongArguments for an address outside the store, or what is no key."""
@@ -77,14 +82,20 @@ def with_pretrained(fresh: Mapping[str, torch.Tensor], given: Mapping[str, torch
     (`conv1.weight`). Layers that do not fit are listed in the log.
 
     Raises:
-        DataWrong: not one layer fits.
+        DataWrong: not one layer fits, or one that does holds no real numbers, or some that are not finite.
     """
     whole = dict(given) if any(name in fresh for name in given) else {f"backbone.{name}": value for name, value in given.items()}
     fitting = {name for name, value in whole.items() if name in fresh and fresh[name].shape == value.shape}
     if not fitting:
-        raise DataWrong(f"None of the {len(given)} pretrained layers fits this recipe; the first is {next(iter(given), 'none')}.")
+        raise DataWrong(f"None of the {len(given)} pretrained layers fits this recipe; the first is {_shown(next(iter(given), 'none'))}.")
+    for name in sorted(fitting):
+        if not (_is_of_numbers(whole[name], fresh[name]) and whole[name].to(fresh[name].dtype).isfinite().all()):
+            kind = str(whole[name].dtype).removeprefix("torch.")
+            raise DataWrong(
+                f"The pretrained layer {name} ({kind}) holds what is no finite {str(fresh[name].dtype).removeprefix('torch.')}."
+            )
     others = [
-        f"{name} {tuple(value.shape)}" + (f", here {tuple(fresh[name].shape)}" if name in fresh else ", not here")
+        f"{_shown(name)} {tuple(value.shape)}" + (f", here {tuple(fresh[name].shape)}" if name in fresh else ", not here")
         for name, value in whole.items()
         if name not in fitting
     ]
@@ -93,3 +104,13 @@ def with_pretrained(fresh: Mapping[str, torch.Tensor], given: Mapping[str, torch
         more = f"; and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         log.warning("Pretrained layers that do not fit and are left out: %s%s.", "; ".join(others[:SHOWN]), more)
     return {name: (whole[name].to(value.dtype) if name in fitting else value).clone() for name, value in fresh.items()}
+
+
+def _is_of_numbers(given: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether weights are real numbers where real ones belong, and whole numbers where counters are."""
+    return given.is_floating_point() if wanted.is_floating_point() else given.dtype == wanted.dtype
+
+
+def _shown(name: str) -> str:
+    """A name from a file, fit for a log."""
+    return name[:100] if name.isprintable() and name.isascii() else ascii(name[:100])

@@ -17,6 +17,7 @@ from scanloop.tracking.server import project_name
 from scanloop.training.choose import Parent, find_parent, find_snapshot
 from scanloop.training.config import ModelConfig, make_config
 from scanloop.training.fitting import Plan, fit_plan
+from scanloop.training.pretrained import parse_pretrained
 from scanloop.training.recipes import resolve_options
 from scanloop.training.team import Team
 from scanloop.training.tracking import Experiment, tracking_id_of
@@ -49,7 +50,7 @@ class Finished:
     curves: list[Any]
     """[iteration, values] of every step."""
     seconds: float
-    """How long the training took, over all attempts that kept a state."""
+    """How long the attempt that ended it took."""
     environment: dict[str, Any] = field(default_factory=dict)
     """What the numbers depend on beside the options, see `devices.describe`."""
 
@@ -80,6 +81,8 @@ def train_detector(
     product_line = definition.product_line
     chosen = recipe_name or definition.training.recipe
     options = resolve_options(chosen, definition.training.model_dump(), overrides)
+    named = parse_pretrained(options.pretrained, run.store)
+    options = options.model_copy(update={"pretrained": named.option if named else ""})
     snapshot = load_snapshot(run.store, find_snapshot(run.catalog, product_line, snapshot_id))
     run.add_input("snapshot", snapshot.snapshot_id)
     config = make_config(chosen, options, snapshot.categories)

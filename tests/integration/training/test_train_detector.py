@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_world import add_bags, define, label_everything, rows_of, run_job_of
 
-from scanloop.errors import DataWrong, WrongArguments
+from scanloop.errors import DataWrong, ObjectCorrupt, WrongArguments
 from scanloop.training.detector import load_detector
 from scanloop.training.train import train_detector
 
@@ -87,6 +87,13 @@ def test_a_champion_is_where_the_next_training_starts(run_body, world, snapshot_
     assert warm["parent_model_id"] == first
     assert cold["parent_model_id"] is None
     assert warm["metrics"]["final_loss"] < cold["metrics"]["final_loss"]
+
+    key = next(row["weights_key"] for row in rows_of(world, "models") if row["model_id"] == first)
+    content = bytearray(world.store.get(key))
+    content[-1] ^= 1
+    world.store.put(key, bytes(content))
+    with pytest.raises(ObjectCorrupt, match=f"{first[:12]} was expected"):
+        train(run_body, "train-4")
 
 
 def test_a_killed_training_gives_the_weights_of_an_unbroken_one(run_body, world, snapshot_id, environment):

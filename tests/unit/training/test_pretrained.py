@@ -98,6 +98,30 @@ def test_weights_of_another_network_are_refused():
         with_pretrained(FRESH, {"stem.weight": torch.ones(4, 3)})
 
 
+SPOILT = {
+    "not a number": torch.full((4, 3), torch.nan),
+    "infinite": torch.full((4, 3), torch.inf),
+    "too large for float32": torch.full((4, 3), 1e300, dtype=torch.float64),
+    "complex": torch.ones(4, 3, dtype=torch.complex64),
+    "truth values": torch.ones(4, 3, dtype=torch.bool),
+    "whole numbers": torch.ones(4, 3, dtype=torch.int64),
+}
+
+
+@pytest.mark.parametrize("layer", SPOILT.values(), ids=SPOILT)
+def test_weights_that_are_no_numbers_are_refused(layer):
+    with pytest.raises(DataWrong, match=r"The pretrained layer backbone\.conv1\.weight .* holds what is no finite float32"):
+        with_pretrained(FRESH, {"conv1.weight": layer})
+
+
+def test_names_in_a_file_cannot_write_to_a_terminal(caplog):
+    with caplog.at_level(logging.INFO, "scanloop.training.pretrained"):
+        with_pretrained(FRESH, {"conv1.weight": torch.ones(4, 3), "\u202eevil\n\x1b[31m": torch.ones(1), "x" * 5000: torch.ones(1)})
+    assert r"'backbone.\u202eevil\n\x1b[31m'" in caplog.text
+    assert "\x1b" not in caplog.text
+    assert len(caplog.text) < 1000
+
+
 def test_precision_and_patience_are_checked():
     assert TrainingOptions(patience=1, validate_interval=5).patience == 1
     with pytest.raises(WrongArguments, match="Training options: patience needs a validate_interval"):
