@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from scanloop.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     import torch
+
+LIBRARIES = ("onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "opencv-python-headless")
+"""What computes beside torch."""
 
 
 def cpu_threads(wanted: int, processes: int = 1) -> int:
@@ -67,6 +71,7 @@ def describe(options: TrainingOptions, device: torch.device, processes: int) -> 
     is_gpu = device.type == "cuda"
     return {
         "torch": torch.__version__,
+        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "device": torch.cuda.get_device_name(device) if is_gpu else "cpu",
         "cpu": _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

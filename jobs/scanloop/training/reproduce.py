@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,14 +78,14 @@ def reproduce_model(run: JobRun, row: Mapping[str, Any], on_step: OnStep) -> dic
     is_exact = not differing and (fitted.environment["device"] == "cpu" or config.options.deterministic)
     checks = [
         Check("weights", row["model_id"][:12], found_id[:12], "equal bits" if is_exact else "none on another machine",
-              found_id == row["model_id"] if is_exact else None),
-        _compare_losses(recorded, fitted),
+              found_id == row["model_id"] or (False if is_exact else None)),
+        *compare_curves(recorded, fitted, may_stop_early=bool(config.options.patience)),
         *_compare_metrics(row["metrics"], _metrics(fitted, config, snapshot)),
     ]  # fmt: skip
     return {
         "model_id": row["model_id"],
         "found_model_id": found_id,
-        "is_reproduced": found_id == row["model_id"] or is_alike(checks),
+        "is_reproduced": is_alike(checks),
         "differing": differing,
         "checks": [asdict(check) for check in checks],
     }
@@ -127,23 +128,34 @@ def _metrics(fitted: Fitted, config: ModelConfig, snapshot: SnapshotReader) -> d
     return score_split(detector, snapshot, "val").metrics
 
 
-def _compare_losses(recorded: Finished | None, fitted: Fitted) -> Check:
-    """The largest difference of a step's loss, over the steps that both took."""
-    limit = f"{LOSS_TOLERANCE:.0%} a step"
+def compare_curves(recorded: Finished | None, fitted: Fitted, *, may_stop_early: bool) -> list[Check]:
+    """How many steps there were, and the largest difference of a step's loss over those that both took."""
+    limit, found = f"{LOSS_TOLERANCE:.0%} a step", len(fitted.curves)
     if recorded is None:
-        return Check("losses", "the record of the training is gone", f"{len(fitted.curves)} steps", limit, None)
-    worst = worst_difference(
-        [float(values["loss"]) for _, values in recorded.curves], [float(values["loss"]) for _, values in fitted.curves]
-    )
-    return Check(
-        "losses", f"{len(recorded.curves)} steps", f"{len(fitted.curves)} steps, at most {worst:.2%} apart", limit, worst <= LOSS_TOLERANCE
-    )
+        return [Check("losses", "the record of the training is gone", f"{found} steps", limit, None)]
+    steps = len(recorded.curves)
+    worst = worst_difference([_loss(values) for _, values in recorded.curves], [_loss(values) for _, values in fitted.curves])
+    return [
+        Check("steps", str(steps), str(found), "any, because of the patience" if may_stop_early else "equal",
+              None if may_stop_early else steps == found),
+        Check("losses", f"{steps} steps", "none in common" if worst is None else f"at most {worst:.2%} apart", limit,
+              worst is not None and worst <= LOSS_TOLERANCE),
+    ]  # fmt: skip
 
 
-def worst_difference(recorded: Sequence[float], found: Sequence[float]) -> float:
-    """Largest difference as a share of the recorded value, over the steps that both have; 0 if there is none."""
-    pairs = zip(recorded, found, strict=False)
-    return max((abs(one - other) / max(abs(one), 1e-9) for one, other in pairs), default=0.0)
+def _loss(values: Any) -> float:
+    """The loss of one noted step; not a number where the record has none, so that it is near nothing."""
+    found = values.get("loss") if isinstance(values, Mapping) else None
+    return float(found) if isinstance(found, (int, float)) else math.nan
+
+
+def worst_difference(recorded: Sequence[float], found: Sequence[float]) -> float | None:
+    """Largest difference as a share of the recorded value, over the steps that both have; None if there is none.
+
+    Infinite where one of the two is no number.
+    """
+    shares = [abs(one - other) / max(abs(one), 1e-9) for one, other in zip(recorded, found, strict=False)]
+    return max((share if math.isfinite(share) else math.inf for share in shares), default=None)
 
 
 def _compare_metrics(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> list[Check]:
