@@ -32,7 +32,15 @@ def scan(index: int) -> Any:
 
 
 def train(
-    folder: Path, *, recipe: str = "rtmdet_tiny", killed_after: int | None = None, load: Any = scan, look: Any = None, **options: Any
+    folder: Path,
+    *,
+    recipe: str = "rtmdet_tiny",
+    killed_after: int | None = None,
+    load: Any = scan,
+    look: Any = None,
+    store: Any = None,
+    on_step: Any = None,
+    **options: Any,
 ) -> Any:
     """Train on the scans; returns what `fit` does. Raises Killed after `killed_after` steps."""
     from scanloop.store import open_store
@@ -55,14 +63,16 @@ def train(
     }
     config = make_config(recipe, TrainingOptions(**values), CATEGORIES)
     dataset = ScanDataset(load, 12, CATEGORIES, config.options)
-    states = StateStore(open_store((folder / "store").as_uri()), "training/x", "f")
+    states = StateStore(store or open_store((folder / "store").as_uri()), "training/x", "f")
 
-    def on_step(done: int, total: int, losses: Any) -> None:
+    def tell(done: int, total: int, losses: Any) -> None:
+        if on_step:
+            on_step(done, total, losses)
         if done == killed_after:
             raise Killed
 
     weights = [1.0, 1.5] * 6
-    return fit(config, build_model(config), dataset, weights, states, folder, name="test", on_step=on_step, look=look)
+    return fit(config, build_model(config), dataset, weights, states, folder, name="test", on_step=tell, look=look)
 
 
 def id_of(fitted: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -15,13 +16,20 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 
-from scanloop.errors import DataWrong
+from scanloop.errors import DataWrong, StoreUnavailable
 from scanloop.steps import step
 from scanloop.training.state import StateStore
 from scanloop.training.stopping import Progress
 from scanloop.training.team import Team
+from scanloop.training.termination import Termination
 
-FORMAT = "scanloop.training-state/2"
+log = logging.getLogger(__name__)
+INTERVAL = 25
+"""Iterations between two states, where nothing else is asked for."""
+STATES_SHARE = 0.05
+"""Part of the time that saving states may take then. A large network writes half a gigabyte, and a GPU does 25 steps in seconds."""
+FAILURES = 3
+"""States in a row that may fail to be kept: a store that is away for a while costs no training, and one that stays away ends it."""
 
 
 class QuietRunner(Runner):
@@ -97,6 +105,7 @@ class StateHook(Hook):
         validate_interval: int = 0,
         patience: int = 0,
         look: Callable[[torch.nn.Module], float] | None = None,
+        termination: Termination | None = None,
     ) -> None:
         self._states = states
         self._team = team
@@ -105,6 +114,10 @@ class StateHook(Hook):
         self._validate_interval = validate_interval if look else 0
         self._patience = patience if look else 0
         self._look = look
+        self._termination = termination or Termination()
+        self._rate = 0.0
+        self._failures = 0
+        self._saved_at = self._saving_s = 0.0
         self._ema: EMAHook | None = None
         self._started = self._ended = 0.0
         self._best: dict[str, torch.Tensor] | None = None
@@ -115,8 +128,16 @@ class StateHook(Hook):
         self.resumed_at = 0
 
     def kept(self) -> dict[str, torch.Tensor]:
-        """State dict of the network that the training is for: averaged, and with a patience the best one looked at."""
-        return self._best if self._best is not None else self._averaged()
+        """State dict of the network that the training is for: averaged, and with a patience the best one looked at.
+
+        Raises:
+            DataWrong: it holds what is no number. The last step can do that, and no loss shows it any more.
+        """
+        kept = self._best if self._best is not None else self._averaged()
+        spoilt = next((name for name, value in kept.items() if not value.isfinite().all()), None)
+        if spoilt is not None:
+            raise DataWrong(f"The weights of {spoilt} are no numbers after the last step. A lower learning_rate may help.")
+        return kept
 
     def _averaged(self) -> dict[str, torch.Tensor]:
         assert self._ema is not None
@@ -129,9 +150,8 @@ class StateHook(Hook):
         record = self._team.share(found[0] if found else None)
         if record is not None:
             state = found[1] if found else self._states.open(record)
-            if state.get("format") == FORMAT:
-                self._restore(runner, state)
-        self._ended = time.perf_counter()
+            self._restore(runner, state)
+        self._ended = self._saved_at = time.perf_counter()
 
     def _restore(self, runner: Any, state: dict[str, Any]) -> None:
         assert self._ema is not None
@@ -147,7 +167,10 @@ class StateHook(Hook):
         runner.optim_wrapper.initialize_count_status(runner.model, self.resumed_at, runner.max_iters)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Start the clock: what passed since the last step went into waiting for scans."""
+        """Note the learning rate, which the schedule changes at the end of a step, and start the clock: what passed since the last step went
+        into waiting for scans.
+        """
+        self._rate = max(float(rate) for rate in runner.optim_wrapper.get_lr()["lr"])
         self._started = time.perf_counter()
         self.loader_seconds.append(self._started - self._ended)
 
@@ -158,7 +181,7 @@ class StateHook(Hook):
         if not math.isfinite(losses.get("loss", 0.0)):
             raise DataWrong(f"The loss is {losses['loss']} after {done} iterations. A lower learning_rate may help.")
         self.step_seconds.append(time.perf_counter() - self._started)
-        values = losses | {"learning_rate": max(float(rate) for rate in runner.optim_wrapper.get_lr()["lr"])}
+        values = losses | {"learning_rate": self._rate}
         is_last = done == runner.max_iters
         if self._validate_interval and (done % self._validate_interval == 0 or (is_last and self._patience)):
             values["val_ap50"] = self._looked(runner, done)
@@ -166,10 +189,33 @@ class StateHook(Hook):
         self._on_step(done, runner.max_iters, values)
         if self.progress.is_over(self._patience):
             runner.train_loop.stop_training = True
-        elif done % self._state_interval == 0 and not is_last and self._team.is_first:
-            step("training.before_state")
-            self._states.save(done, self._state(runner, done))
+        elif not is_last and self._team.is_first and (self._is_due(done) or self._termination.is_asked):
+            self._save(runner, done)
         self._ended = time.perf_counter()
+        if self._termination.is_asked:
+            self._termination.obey()
+
+    def _is_due(self, done: int) -> bool:
+        if self._state_interval:
+            return done % self._state_interval == 0
+        return done % INTERVAL == 0 and time.perf_counter() - self._saved_at >= self._saving_s / STATES_SHARE
+
+    def _save(self, runner: Any, done: int) -> None:
+        """Keep a state. Raises StoreUnavailable if the store has not taken one for several in a row."""
+        step("training.before_state")
+        began = time.perf_counter()
+        self._termination.wait_no_more()
+        try:
+            self._states.save(done, self._state(runner, done))
+        except StoreUnavailable as error:
+            self._failures += 1
+            if self._failures >= FAILURES:
+                raise
+            log.warning("The state after %d iterations is not kept. %s", done, error.message)
+        else:
+            self._failures = 0
+        self._saved_at = time.perf_counter()
+        self._saving_s = self._saved_at - began
 
     def _looked(self, runner: Any, done: int) -> float:
         assert self._ema is not None
@@ -190,7 +236,6 @@ class StateHook(Hook):
     def _state(self, runner: Any, done: int) -> dict[str, Any]:
         assert self._ema is not None
         return {
-            "format": FORMAT,
             "iteration": done,
             "model": _bare(runner.model).state_dict(),
             "ema": self._ema.ema_model.state_dict(),

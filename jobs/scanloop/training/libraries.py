@@ -31,6 +31,7 @@ def import_mmdet() -> None:
         import mmdet.models  # noqa: F401  registers what recipes name
         from mmengine.registry import init_default_scope
 
+        import scanloop.training.averaging
         import scanloop.training.heads
-        import scanloop.training.precision  # noqa: F401  both register what is ours
+        import scanloop.training.precision  # noqa: F401  these register what is ours
     init_default_scope("mmdet")

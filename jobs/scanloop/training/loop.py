@@ -9,13 +9,15 @@ generators are seeded at each step from (seed, step, rank), and the loop skips w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scanloop.errors import ScanloopError, WorldUnavailable
 from scanloop.training.config import ModelConfig
 from scanloop.training.dataset import ScanDataset, begin_worker, collate
 from scanloop.training.devices import check_precision, choose_device, cpu_threads, describe, same_bits
@@ -23,6 +25,7 @@ from scanloop.training.recipes import recipe
 from scanloop.training.sampling import RepeatFactorSampler
 from scanloop.training.state import StateStore
 from scanloop.training.team import Team
+from scanloop.training.termination import Termination
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +74,7 @@ def fit(
     Raises:
         DataWrong: the loss stopped being a number.
         WrongArguments: the device cannot train in this precision, or the step's scans cannot be shared out evenly.
-        WorldUnavailable: there is no GPU for this process.
+        WorldUnavailable: there is no GPU for this process, a process that prepares scans was killed, or the store takes no states any more.
     """
     import torch
     from mmengine.hooks import EMAHook
@@ -85,18 +88,24 @@ def fit(
     check_precision(options, device)
     torch.set_num_threads(cpu_threads(options.threads, team.local_size))
     resolved = recipe(config.recipe)(options, config.categories)
-    ema = dict(resolved.ema)
+    ema, termination = dict(resolved.ema), Termination()
     state_hook = StateHook(
         states, team, on_step, state_interval=options.state_interval, validate_interval=options.validate_interval,
-        patience=options.patience, look=look,
+        patience=options.patience, look=look, termination=termination,
     )  # fmt: skip
-    with quietly(), same_bits(options, device):
+    with (
+        quietly(),
+        same_bits(options, device),
+        termination.heard() if team.size == 1 else nullcontext(),
+        said_plainly(termination),
+        _loader(dataset, weights, config, team, device) as loader,
+    ):
         runner = QuietRunner(
             device=device,
             team=team,
             model=model,
             work_dir=str(workdir / "runner"),
-            train_dataloader=_loader(dataset, weights, config, team, device),
+            train_dataloader=loader,
             train_cfg=dict(resolved.train_cfg),
             optim_wrapper=dict(resolved.optim_wrapper),
             param_scheduler=[dict(scheduler) for scheduler in resolved.param_scheduler],
@@ -118,8 +127,32 @@ def fit(
     )
 
 
-def _loader(dataset: ScanDataset, weights: list[float], config: ModelConfig, team: Team, device: torch.device) -> Any:
-    """This process's part of every step, prepared by processes of its own where the options say so."""
+@contextmanager
+def said_plainly(termination: Termination) -> Iterator[None]:
+    """Say what happened in a process that prepares scans as if it had happened here.
+
+    torch puts a traceback before the message of an error there, and has no exception of its own for a process that was killed.
+    """
+    try:
+        yield
+    except ScanloopError as error:
+        if "in DataLoader worker process" not in error.message:
+            raise
+        raise type(error)(error.message.strip().splitlines()[-1].partition(": ")[2]) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        if termination.is_asked:  # by a signal to every process of the job
+            termination.obey()
+        raise WorldUnavailable(f"A process that prepares scans is gone. {str(error).splitlines()[0]}") from None
+
+
+@contextmanager
+def _loader(dataset: ScanDataset, weights: list[float], config: ModelConfig, team: Team, device: torch.device) -> Iterator[Any]:
+    """This process's part of every step, prepared by processes of its own where the options say so. They have ended when this does.
+
+    Left to the garbage collector, they would live on, and hold open what they have inherited: the tracker waits for the end of such a pipe.
+    """
     from torch.utils.data import DataLoader
 
     options = config.options
@@ -130,7 +163,7 @@ def _loader(dataset: ScanDataset, weights: list[float], config: ModelConfig, tea
         several = {"num_workers": options.workers, "persistent_workers": True, "multiprocessing_context": "fork"}
         several |= {"worker_init_fn": begin_worker}
     sampler = RepeatFactorSampler(weights, options.seed, share, team.rank, team.size)
-    return DataLoader(
+    loader: Any = DataLoader(
         dataset,  # type: ignore[arg-type]
         batch_size=share,
         sampler=sampler,
@@ -138,3 +171,9 @@ def _loader(dataset: ScanDataset, weights: list[float], config: ModelConfig, tea
         pin_memory=device.type == "cuda",
         **several,
     )
+    try:
+        yield loader
+    finally:
+        if getattr(loader, "_iterator", None) is not None:  # torch has no public way to end persistent workers
+            loader._iterator._shutdown_workers()
+            loader._iterator = None

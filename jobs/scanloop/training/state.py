@@ -20,6 +20,8 @@ from scanloop.steps import step
 from scanloop.store import Store
 
 log = logging.getLogger(__name__)
+FORMAT = "scanloop.training-state/2"
+"""Version of what is in a state. One of another version is passed over."""
 KEPT = 2
 """Newest states that are kept, so that one lost write does not cost the whole training."""
 
@@ -55,7 +57,7 @@ class StateStore:
         import torch
 
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save({"format": FORMAT, **state}, buffer)
         content = buffer.getvalue()
         state_key, record_key = self._keys(iteration)
         self._store.put(state_key, content)
@@ -66,18 +68,28 @@ class StateStore:
         for old in self.records()[KEPT:]:
             self._drop(old.iteration)
 
-    def records(self) -> list[StateRecord]:
-        """Records of this training, newest first. One that cannot be read, or of another training, is left out."""
-        found = []
+    def records(self, *, is_told: bool = False) -> list[StateRecord]:
+        """Records of this training, newest first. One that cannot be read, or of another training, is left out; `is_told`: with a warning."""
+        found, level = [], logging.WARNING if is_told else logging.DEBUG
         for stored in self._store.list(f"{self._prefix}/state-"):
             if stored.key.endswith(".json"):
-                try:
-                    record = StateRecord(**json.loads(self._store.get(stored.key)))
-                except (ValueError, TypeError):
-                    continue
-                if record.fingerprint == self._fingerprint and self._keys(record.iteration)[1] == stored.key:
+                record = self._record(stored.key)
+                if record is None:
+                    log.log(level, "%s is no record of a training state.", self._store.uri(stored.key))
+                elif record.fingerprint != self._fingerprint:
+                    log.log(level, "%s is of a training with other options, snapshot or parent.", self._store.uri(stored.key))
+                else:
                     found.append(record)
         return sorted(found, key=lambda record: -record.iteration)
+
+    def _record(self, key: str) -> StateRecord | None:
+        """What a record says; None if it is none, or lies under another name than its own."""
+        try:
+            record = StateRecord(**json.loads(self._store.get(key)))
+        except (ObjectNotFound, ValueError, TypeError, RecursionError):
+            return None
+        is_one = type(record.iteration) is int and record.iteration > 0 and self._keys(record.iteration)[1] == key
+        return record if is_one else None
 
     def newest(self) -> dict[str, Any] | None:
         """The newest state that is what its record says; None if there is none. A damaged one is reported and passed over."""
@@ -86,7 +98,7 @@ class StateStore:
 
     def newest_with_record(self) -> tuple[StateRecord, dict[str, Any]] | None:
         """The same, with the record that vouches for it."""
-        for record in self.records():
+        for record in self.records(is_told=True):
             try:
                 return record, self.open(record)
             except DataWrong as error:
@@ -94,7 +106,11 @@ class StateStore:
         return None
 
     def open(self, record: StateRecord) -> dict[str, Any]:
-        """The state of one record. Raises DataWrong if it is gone, is not what the record says, or holds more than tensors and plain values."""
+        """The state of one record.
+
+        Raises:
+            DataWrong: it is gone, is not what the record says, is of another version, or holds more than tensors and plain values.
+        """
         import torch
 
         key = self._keys(record.iteration)[0]
@@ -108,6 +124,9 @@ class StateStore:
             state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError):
             raise DataWrong(f"The training state {self._store.uri(key)} holds more than tensors and plain values.") from None
+        found = state.get("format") if isinstance(state, dict) else None
+        if found != FORMAT:
+            raise DataWrong(f"The training state {self._store.uri(key)} is of the version {found}; this one reads {FORMAT}.")
         return state
 
     def _drop(self, iteration: int) -> None:

@@ -61,16 +61,41 @@ def test_a_lost_state_is_passed_over(states, kept):
     assert value_of(states.newest()) == 5
 
 
-@pytest.mark.parametrize("record", [b"", b"[]", b'{"iteration": 10}', b"\xff"])
+def record_of(**changes):
+    return json.dumps({"iteration": 10, "sha256": "0" * 64, "size_bytes": 1, "fingerprint": "f"} | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(b"", b"[]", b'{"iteration": 10}', b"\xff", b"[" * 100_000),
+        *(record_of(iteration=odd) for odd in ("10", None, 10.0, True, [10], {}, -10, 0, 11, 10**30)),
+        *(record_of(**odd) for odd in ({"sha256": None}, {"fingerprint": None}, {"added_by_a_newer_version": 1})),
+    ],
+)
 def test_a_record_that_is_none_is_passed_over(states, kept, record):
     save(states, 5)
     kept.put("training/cabin/run-1/state-00000010.json", record)
     assert value_of(states.newest()) == 5
 
 
-def test_a_state_of_another_training_is_not_resumed(states, kept):
+@pytest.mark.parametrize("content", [{"format": "scanloop.training-state/99"}, {}, [1, 2]], ids=["newer", "none", "no mapping"])
+def test_a_state_of_another_version_is_passed_over_with_a_warning(states, kept, caplog, content):
+    import io
+
+    save(states, 5)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    kept.put("training/cabin/run-1/state-00000010.pt", buffer.getvalue())
+    kept.put("training/cabin/run-1/state-00000010.json", record_of(sha256=hashlib.sha256(buffer.getvalue()).hexdigest()))
+    assert value_of(states.newest()) == 5
+    assert "Going back to an earlier state" in caplog.text
+
+
+def test_a_state_of_another_training_is_not_resumed(states, kept, caplog):
     save(states, 5)
     assert StateStore(kept, "training/cabin/run-1", "another").newest() is None
+    assert "is of a training with other options, snapshot or parent" in caplog.text
 
 
 class Trap:

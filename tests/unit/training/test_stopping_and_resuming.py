@@ -96,6 +96,7 @@ def test_looks_without_patience_change_nothing(tmp_path):
     ("recipe", "options"),
     [
         pytest.param("rtmdet_tiny", {"precision": "bfloat16"}, id="bfloat16"),
+        pytest.param("rtmdet_tiny", {"ema_momentum": 1}, id="no averaging"),
         pytest.param("rtmdet_tiny", {"workers": 1, "deterministic": True}, id="a loader process"),
         pytest.param("faster_rcnn_r18", {"batch_size": 1}, id="two stages"),
         pytest.param("dino_r18", {"batch_size": 1, "queries": 20, "precision": "bfloat16"}, id="DINO in bfloat16"),
@@ -103,7 +104,7 @@ def test_looks_without_patience_change_nothing(tmp_path):
 )
 def test_every_kind_of_training_goes_on_exactly_even_from_an_older_state(tmp_path, recipe, options):
     values = {"recipe": recipe, "iterations": 3, "state_interval": 1, **options}
-    unbroken = train(tmp_path / "unbroken", **values | {"workers": 0})
+    unbroken = train(tmp_path / "unbroken", **values | {"workers": 0, "state_interval": 9})
     with pytest.raises(Killed):
         train(tmp_path, killed_after=3, **values)
     newest = states_of(tmp_path).records()[0]
@@ -132,7 +133,7 @@ def test_float16_on_a_cpu_is_refused(tmp_path):
 def test_the_environment_of_a_training_is_noted(tmp_path):
     noted = train(tmp_path, iterations=1).environment
     assert (noted["device"], noted["threads"], noted["processes"]) == ("cpu", 1, 1)
-    assert set(noted) == {"torch", "device", "cpu", "cpu_capability", "threads", "processes"}
+    assert set(noted) == {"torch", "device", "cpu", "cpu_capability", "threads", "processes", "libraries"}
 
 
 def test_a_stored_configuration_keeps_every_option():

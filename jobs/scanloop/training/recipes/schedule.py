@@ -37,10 +37,16 @@ def schedule(options: TrainingOptions, backbone_rate: float = 1.0) -> dict[str, 
         "param_scheduler": schedulers,
         "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": options.iterations},
         "train_dataloader": {"batch_size": options.batch_size, "num_workers": options.workers},
-        "ema": {"type": "ExponentialMovingAverage", "momentum": options.ema_momentum, "update_buffers": True},
+        "ema": _average(options.ema_momentum),
         "randomness": {"seed": options.seed, "deterministic": options.deterministic},
         "augmentation": options.model_dump(include={"flip_probability", "overlay_probability", "crop_px", "crop_focus"}),
     }
+
+
+def _average(momentum: float) -> dict[str, Any]:
+    if momentum == 1:
+        return {"type": "NewestWeights", "update_buffers": True}
+    return {"type": "ExponentialMovingAverage", "momentum": momentum, "update_buffers": True}
 
 
 def resnet(depth: int, options: TrainingOptions, out_indices: tuple[int, ...]) -> tuple[dict[str, Any], list[int]]:
