@@ -51,11 +51,15 @@ $(VENV)/airflow/.ready: requirements.txt tests/requirements-airflow.txt jobs/pyp
 	@touch $@
 
 COMPILE = $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+# torch's CUDA build decides its libraries; TORCH_LOCK_ARGS can name the index that has another build.
+TORCH_LOCK = --no-config --python-platform x86_64-manylinux_2_28 $(TORCH_LOCK_ARGS)
 .PHONY: lock
 lock: | $(UV) ## Lock every environment anew from its .in file.
 	$(COMPILE) images/jobs/requirements.in -o images/jobs/requirements.txt
 	$(COMPILE) -c images/jobs/requirements.txt images/train/requirements.in -o images/train/requirements.txt
 	$(COMPILE) images/train/requirements-build.in -o images/train/requirements-build.txt
+	$(COMPILE) $(TORCH_LOCK) -c images/jobs/requirements.txt -c images/train/requirements.txt -c images/train/requirements-build.txt --no-emit-package torch images/train/requirements-torch.txt -o images/train/requirements-cuda.txt
+	$(COMPILE) $(TORCH_LOCK) images/train/requirements-nvcc.in -o images/train/requirements-nvcc.txt
 	$(COMPILE) -c images/jobs/requirements.txt -c images/train/requirements.txt tests/requirements.in -o tests/requirements.txt
 	$(COMPILE) -c images/jobs/requirements.txt images/edge/requirements.in -o images/edge/requirements.txt
 	$(COMPILE) images/bom/requirements.in -o images/bom/requirements.txt

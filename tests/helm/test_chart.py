@@ -134,6 +134,7 @@ class TestNetwork:
             "scanloop-default-deny",
             "scanloop-dns",
             "scanloop-training",
+            "scanloop-migrations",
             "scanloop-to-catalog",
             "scanloop-to-store",
             "scanloop-to-tracking",
@@ -142,6 +143,23 @@ class TestNetwork:
     def test_a_destination_is_its_ports_and_peers(self) -> None:
         (policy,) = _of(CASES["everything"], "NetworkPolicy", "scanloop-to-catalog")
         assert policy["spec"]["egress"] == [{"to": [{"ipBlock": {"cidr": "10.0.0.0/24"}}], "ports": [{"protocol": "TCP", "port": 5432}]}]
+
+    def test_the_migration_reaches_its_catalog_before_the_release_is_there(self) -> None:
+        (policy,) = _of(CASES["everything"], "NetworkPolicy", "scanloop-migrations")
+        (job,) = _of(CASES["everything"], "Job")
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+        mine, its = (one["metadata"]["annotations"] for one in (policy, job))
+        assert mine["helm.sh/hook"] == its["helm.sh/hook"]
+        assert int(mine["helm.sh/hook-weight"]) < int(its["helm.sh/hook-weight"])
+        (catalog,) = _of(CASES["everything"], "NetworkPolicy", "scanloop-to-catalog")
+        assert catalog["spec"]["egress"][0] in policy["spec"]["egress"]
+
+    def test_names_are_resolved_where_the_site_says(self) -> None:
+        peers = [{"ipBlock": {"cidr": "169.254.20.10/32"}}]
+        (policy,) = _of(_changed(network={"dnsPeers": peers}), "NetworkPolicy", "scanloop-dns")
+        (rule,) = policy["spec"]["egress"]
+        assert rule["to"] == peers
+        assert {one["protocol"] for one in rule["ports"]} == {"UDP", "TCP"}
 
     def test_off(self) -> None:
         assert _of(_changed(network={"enabled": False}), "NetworkPolicy") == []
@@ -261,7 +279,7 @@ class TestAirflowValues:
 
     def test_the_pod_template_is_where_the_operator_looks(self) -> None:
         environment = {one["name"]: one["value"] for one in self.VALUES["env"]}
-        (mount,) = self.VALUES["volumeMounts"]
+        mount = next(one for one in self.VALUES["volumeMounts"] if one["name"] == "scanloop-pod-template")
         assert environment["SCANLOOP_KUBERNETES_POD_TEMPLATE"] == f"{mount['mountPath']}/pod-template.yaml"
         assert self.VALUES["volumes"][0]["configMap"]["name"] == "scanloop-pod-template"
 
@@ -272,6 +290,49 @@ class TestAirflowValues:
     def test_the_asynchronous_address_is_given_beside_the_other(self) -> None:
         assert {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC", "SCANLOOP_DATABASE_URL"} <= {one["envName"] for one in self.VALUES["secret"]}
 
+    def test_a_read_only_root_has_a_place_for_what_is_temporary(self) -> None:
+        assert self.VALUES["securityContexts"]["containers"]["readOnlyRootFilesystem"] is True
+        mounts = {one["mountPath"]: one["name"] for one in self.VALUES["volumeMounts"]}
+        assert any(one["name"] == mounts["/tmp"] and "emptyDir" in one for one in self.VALUES["volumes"])
+
+    def test_nothing_runs_that_our_image_does_not_have(self) -> None:
+        parts = ("workers", "triggerer", "scheduler", "dagProcessor")
+        assert [self.VALUES[part]["logGroomerSidecar"] for part in parts] == [{"enabled": False}] * len(parts)
+
+    def test_no_account_has_a_password_that_everybody_knows(self) -> None:
+        assert self.VALUES["createUserJob"] == {"defaultUser": {"enabled": False}}
+
     def test_no_secret_is_in_it(self) -> None:
         assert not {"webserverSecretKey", "fernetKey", "apiSecretKey", "jwtSecret"} & set(self.VALUES)
         assert "metadataConnection" not in self.VALUES["data"]
+
+
+LAPTOP: list[Manifest] = list(yaml.safe_load_all((ROOT / "helm" / "laptop" / "storage.yaml").read_text()))
+
+
+class TestLaptop:
+    """The database and the store of docs/kubernetes.md's laptop cluster."""
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_manifests_are_valid(self, version: str) -> None:
+        for one in LAPTOP:
+            kubernetes_validate.validate(one, version, strict=True)
+
+    def test_pods_are_restricted(self) -> None:
+        pods = [one["spec"]["template"] for one in LAPTOP if one["kind"] in ("Deployment", "Job")]
+        assert [violations(pod) for pod in pods] == [[]] * 3
+
+    def test_they_are_where_the_laptops_values_look(self) -> None:
+        services = {one["metadata"]["name"]: one for one in LAPTOP if one["kind"] == "Service"}
+        assert {one["metadata"]["namespace"] for one in services.values()} == {"storage"}
+        endpoint = CASES["laptop"]["store"]["endpointUrl"]
+        assert endpoint == f"http://s3.storage.svc:{services['s3']['spec']['ports'][0]['port']}"
+        ports = {one["name"]: one["ports"] for one in CASES["laptop"]["network"]["egress"]}
+        assert ports == {name: [services[to]["spec"]["ports"][0]["port"]] for name, to in (("catalog", "postgres"), ("store", "s3"))}
+        for service in services.values():
+            (pods,) = [
+                one["spec"]["template"]["metadata"]["labels"]
+                for one in LAPTOP
+                if one["kind"] == "Deployment" and one["metadata"]["name"] == service["metadata"]["name"]
+            ]
+            assert service["spec"]["selector"].items() <= pods.items()

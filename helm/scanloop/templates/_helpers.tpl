@@ -45,3 +45,20 @@ capabilities: {drop: [ALL]}
 - {name: SCANLOOP_CACHE, value: /cache}
 {{- end }}
 {{- end }}
+
+{{- define "scanloop.dnsRule" -}}
+- to:
+    {{- toYaml .Values.network.dnsPeers | nindent 4 }}
+  ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+{{- end }}
+
+{{- define "scanloop.destinationRule" -}}
+- to:
+    {{- toYaml .peers | nindent 4 }}
+  ports:
+    {{- range .ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
