@@ -336,3 +336,15 @@ class TestLaptop:
                 if one["kind"] == "Deployment" and one["metadata"]["name"] == service["metadata"]["name"]
             ]
             assert service["spec"]["selector"].items() <= pods.items()
+
+    def test_airflows_values_for_it_leave_no_name_out(self) -> None:
+        """Helm replaces lists whole, so what the file for all sites names must be named again."""
+        own = yaml.safe_load((ROOT / "helm" / "laptop" / "airflow-values.yaml").read_text())
+        environment = {one["name"]: one["value"] for one in own["env"]}
+        assert {one["name"] for one in TestAirflowValues.VALUES["env"]} <= set(environment)
+        assert environment["AWS_ENDPOINT_URL"] == CASES["laptop"]["store"]["endpointUrl"]
+        assert environment["SCANLOOP_STORE_URL"] == CASES["laptop"]["store"]["url"]
+        assert environment["SCANLOOP_IMAGE_JOBS"] == CASES["laptop"]["images"]["jobs"]
+        assert environment["SCANLOOP_IMAGE_TRAIN"] == CASES["laptop"]["images"]["train"]
+        account = own["scheduler"]["serviceAccount"]["name"]
+        assert account in yaml.safe_load((CHART / "values.yaml").read_text())["airflow"]["serviceAccounts"]
