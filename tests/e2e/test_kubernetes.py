@@ -27,6 +27,7 @@ from harness.world import World
 from harness.zygote import Done
 from helm_python import Chart
 from kubernetes_api.cluster import NAMESPACE, Cluster
+from kubernetes_api.job_controller import JobController
 from kubernetes_api.kubelet import Kubelet
 from kubernetes_api.server import kubeconfig, serve
 
@@ -229,7 +230,51 @@ def test_a_training_survives_everything_that_dies(site: Site) -> None:
         ("train", "evaluate", "compare", "promote"), "success"
     ), site.tail()
     assert site.cluster.pods() == []
-    _check_once(site)
+    _check_once(site, "interrupted")
+
+
+@pytest.fixture
+def job_controller(site: Site) -> Iterator[JobController]:
+    found = JobController(site.cluster)
+    yield found
+    found.close()
+
+
+@pytest.mark.timeout(1200)
+def test_a_training_on_two_nodes_is_one_training(site: Site, job_controller: JobController) -> None:
+    struck: list[str] = []
+
+    def strike(name: str, process: subprocess.Popen[bytes]) -> None:
+        """The second node of the first Job dies at once."""
+        if "model-train" in name and name.rsplit("-", 2)[1] == "1" and not struck:
+            struck.append(name)
+            os.killpg(process.pid, signal.SIGKILL)
+
+    site.kubelet.on_start.append(strike)
+    site.until(lambda: site.api.has_dag("train_detector"), "the DAG")
+    site.api.pause("train_detector", paused=False)
+    site.api.trigger("train_detector", RUN, partition_key=KEY, conf={"nodes": 2})
+
+    site.until(lambda: struck, "a node to die")
+    first = struck[0].rsplit("-", 2)[0]
+    site.until(lambda: len(_second_team(site, first)) == 2, "both nodes of the next Job")
+    site.kill("triggerer")
+    site.start()
+    site.until(lambda: _settled(site), "the run to end")
+
+    assert {task: state for task, state in site.states().items() if task != "approve"} == dict.fromkeys(
+        ("train", "evaluate", "compare", "promote"), "success"
+    ), site.tail()
+    assert len([one for one in site.cluster.created if one.startswith("jobs/")]) == 2
+    assert [len(names) for names in job_controller.made.values()] == [2, 2]
+    site.until(lambda: not site.cluster.pods(), "the pods of both Jobs to end")
+    assert site.cluster.listed("jobs", "") == site.cluster.listed("services", "") == []
+    receipt = _check_once(site, "interrupted")
+    assert receipt["result"]["environment"]["processes"] == 2
+
+
+def _second_team(site: Site, first: str) -> list[str]:
+    return [name for name in site.kubelet.running if name.startswith("model-train") and name.rsplit("-", 2)[0] != first]
 
 
 def _settled(site: Site) -> bool:
@@ -239,8 +284,10 @@ def _settled(site: Site) -> bool:
     return False
 
 
-def _check_once(site: Site) -> None:
-    """One model, one evaluation of it, one decision; every result with its receipt; what died is told by name."""
+def _check_once(site: Site, cause: str) -> dict[str, Any]:
+    """One model, one evaluation of it, one decision; every result with its receipt; what died is told by name, `cause`.
+
+    Returns the training's receipt."""
     from scanloop.store import open_store
 
     catalog = Catalog(site.world.database_url)
@@ -256,6 +303,7 @@ def _check_once(site: Site) -> None:
         catalog.close()
     assert counts == {"models": 1, "evaluations": 1, "decisions": 1, "champions": 1}
     assert len(runs) == 1
-    assert open_store(site.world.settings().store_url).head(receipt_key(runs[0].run_id, "model.train", "")) is not None
-    assert "interrupted" in causes
+    receipt: dict[str, Any] = json.loads(open_store(site.world.settings().store_url).get(receipt_key(runs[0].run_id, "model.train", "")))
+    assert cause in causes
     assert causes <= {"interrupted", "unavailable", "failed", "no_receipt", "refused"}
+    return receipt

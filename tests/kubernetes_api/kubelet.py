@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -14,6 +16,9 @@ from typing import Any
 from .cluster import Cluster
 
 Manifest = dict[str, Any]
+HOST = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+):(\d+)")
+"""host.service:port"""
+FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 class Kubelet:
@@ -29,6 +34,8 @@ class Kubelet:
         """Told the pod's name and process when a container has started."""
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._threads: list[threading.Thread] = []
+        self._ports: dict[str, int] = {}
+        """Port of this machine that stands for host.service:port in the cluster."""
         cluster.watchers.append(self._told)
 
     def _told(self, kind: str, manifest: Manifest) -> None:
@@ -49,7 +56,7 @@ class Kubelet:
         if not self._is_there(name, uid):
             return
         container = manifest["spec"]["containers"][0]
-        environment = self._environment(name, container)
+        environment = self._environment(manifest, container)
         if environment is None:
             self.cluster.wait(name, "CreateContainerConfigError", "secret not found")
             return
@@ -79,6 +86,18 @@ class Kubelet:
         found = self.cluster.objects.get(("pods", name))
         return found is not None and found["metadata"]["uid"] == uid
 
+    def _resolved(self, value: str) -> str:
+        """`value`, or where on this machine the host is that it names: hosts of a headless service, once that is there."""
+        found = HOST.fullmatch(value)
+        if found is None or ("services", found[2]) not in self.cluster.objects:
+            return value
+        with self.cluster.lock:
+            if value not in self._ports:
+                with socket.socket() as free:
+                    free.bind(("127.0.0.1", 0))
+                    self._ports[value] = free.getsockname()[1]
+            return f"127.0.0.1:{self._ports[value]}"
+
     def _mounted(self, pod: str, container: Manifest, value: str) -> str:
         """`value`, or where on this machine the path is that it names."""
         for mount in container.get("volumeMounts") or ():
@@ -88,12 +107,17 @@ class Kubelet:
                 return f"{folder}{value.removeprefix(mount['mountPath'])}"
         return value
 
-    def _environment(self, pod: str, container: Manifest) -> dict[str, str] | None:
+    def _environment(self, manifest: Manifest, container: Manifest) -> dict[str, str] | None:
         """The container's environment; None when a Secret that it needs is missing."""
-        environment = dict(self.environment)
+        environment, pod = dict(self.environment), manifest["metadata"]["name"]
         for variable in container.get("env") or ():
             if "valueFrom" not in variable:
-                environment[variable["name"]] = self._mounted(pod, container, variable.get("value", ""))
+                environment[variable["name"]] = self._resolved(self._mounted(pod, container, variable.get("value", "")))
+                continue
+            if "fieldRef" in variable["valueFrom"]:
+                field = FIELD.fullmatch(variable["valueFrom"]["fieldRef"]["fieldPath"])
+                assert field is not None, variable
+                environment[variable["name"]] = manifest["metadata"][field[1]][field[2]]
                 continue
             key = variable["valueFrom"]["secretKeyRef"]
             value = self.cluster.secrets.get(key["name"], {}).get(key["key"])

@@ -178,8 +178,16 @@ class TestSeveralNodes:
     def test_one_that_fails_ends_all(self) -> None:
         spec = self.job()["spec"]
         assert (spec["completions"], spec["parallelism"], spec["completionMode"], spec["backoffLimit"]) == (3, 3, "Indexed", 0)
-        assert spec["activeDeadlineSeconds"] == TRAIN.timeout_s
-        assert "activeDeadlineSeconds" not in spec["template"]["spec"]
+
+    def test_waiting_for_nodes_does_not_count_against_the_deadline(self) -> None:
+        spec = self.job()["spec"]
+        assert "activeDeadlineSeconds" not in spec
+        assert spec["template"]["spec"]["activeDeadlineSeconds"] == TRAIN.timeout_s
+
+    def test_the_host_name_of_every_node_is_one(self) -> None:
+        """Kubernetes refuses an Indexed Job whose last pod would have a host name of more than 63 characters."""
+        name = pod_name(replace(_request(TRAIN), product_line="a" * 63), 9999)
+        assert len(f"{name}-999") <= 63
 
     def test_they_meet_at_the_first(self) -> None:
         job = self.job()

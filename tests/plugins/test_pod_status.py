@@ -45,6 +45,7 @@ ENDS = {
     "pod of a dead node collected": (_pod("Failed", conditions=_disrupted("DeletionByPodGC")), Cause.NODE_LOST),
     "node shut down": (_pod("Failed", reason="Terminated", message="Pod was terminated in response to imminent node shutdown."), Cause.NODE_LOST),
     "status lost": (_pod("Failed", terminated={"exitCode": 137, "reason": "ContainerStatusUnknown"}), Cause.NODE_LOST),
+    "kubelet has no such device left": (_pod("Failed", reason="OutOfnvidia.com/gpu", message="Node didn't have enough resource"), Cause.REFUSED),
     "kubelet refuses": (_pod("Failed", reason="OutOfcpu", message="Node didn't have enough resource"), Cause.REFUSED),
     "no such command": (_pod("Failed", terminated={"exitCode": 127, "reason": "StartError"}), Cause.NOT_STARTED),
     "killed by somebody": (_pod("Failed", terminated={"exitCode": 137, "reason": "Error"}), Cause.INTERRUPTED),

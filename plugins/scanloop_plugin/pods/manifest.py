@@ -137,10 +137,12 @@ def _template(path: str) -> dict[str, Any]:
 
 
 def build_job(launch: Launch, pod: k8s.V1Pod) -> k8s.V1Job:
-    """The Indexed Job that runs `pod` on several nodes at once. One that fails ends them all: a training cannot go on without."""
+    """The Indexed Job that runs `pod` on several nodes at once. One that fails ends them all: a training cannot go on without.
+
+    The deadline stays the pods': a Job's own would count the time for which they wait for a node.
+    """
     nodes = launch.request.job.nodes
     pod.spec.subdomain = launch.name
-    deadline, pod.spec.active_deadline_seconds = pod.spec.active_deadline_seconds, None
     queue = {QUEUE_LABEL: pod.metadata.labels.pop(QUEUE_LABEL)} if QUEUE_LABEL in pod.metadata.labels else {}
     template = k8s.V1PodTemplateSpec(
         metadata=k8s.V1ObjectMeta(labels=pod.metadata.labels, annotations=pod.metadata.annotations), spec=pod.spec
@@ -158,7 +160,6 @@ def build_job(launch: Launch, pod: k8s.V1Pod) -> k8s.V1Job:
             backoff_limit=0,
             pod_failure_policy=k8s.V1PodFailurePolicy(rules=[_SAY_DISRUPTION]),
             pod_replacement_policy="Failed",
-            active_deadline_seconds=deadline,
             template=template,
         ),
     )

@@ -43,12 +43,11 @@ POD_REASONS = {
     "Terminated": Cause.NODE_LOST,
     "UnexpectedAdmissionError": Cause.REFUSED,
     "NodeAffinity": Cause.REFUSED,
-    "OutOfcpu": Cause.REFUSED,
-    "OutOfmemory": Cause.REFUSED,
-    "OutOfpods": Cause.REFUSED,
-    "OutOfephemeral-storage": Cause.REFUSED,
+    "TopologyAffinityError": Cause.REFUSED,
 }
 """Reasons of a failed pod that are not its container's."""
+OUT_OF = "OutOf"
+"""A kubelet that has no room for a pod that it was given says this and the resource: OutOfcpu, OutOfnvidia.com/gpu."""
 EVENTS = {
     "Preempted": Cause.PREEMPTED,
     "Evicted": Cause.EVICTED,
@@ -152,7 +151,8 @@ def _failure(pod: Manifest) -> JobOutcome:
         return JobOutcome(code or 1, cancelled=True, cause=Cause.CANCELLED, detail=detail)
     if disrupted := _disruption(pod):
         return JobOutcome(code or 1, cause=disrupted[0], detail=disrupted[1])
-    if cause := POD_REASONS.get(status.get("reason", "")):
+    reason = status.get("reason", "")
+    if cause := Cause.REFUSED if reason.startswith(OUT_OF) else POD_REASONS.get(reason):
         return JobOutcome(code or 1, cause=cause, detail=detail)
     return _container_failure(pod, terminated, code, detail)
 
