@@ -54,7 +54,10 @@ def list_(
 
 
 def _waiting(item: Any) -> dict[str, Any]:
-    state = f"refused {item.attempts} times: {item.message}" if item.attempts else "waits"
+    state = "waits"
+    if item.attempts:
+        times = f"{item.attempts} time{'s' if item.attempts > 1 else ''}"
+        state = f"{'given up, ' if item.is_given_up else ''}refused {times}: {item.message}"
     return {"kind": item.kind, "subject_id": item.subject_id, "product_line": item.product_line, "state": state}
 
 
@@ -92,17 +95,24 @@ def sync(
     settle_s: Annotated[
         int, typer.Option("--settle-s", min=0, help="Experiments of runs that died are closed as aborted so long after their last start.")
     ] = 600,
+    retry_refused: Annotated[bool, typer.Option("--retry-refused", help="Try what was refused now, also what was given up.")] = False,
     run_id: RunIdOption = None,
     attempt: AttemptOption = 1,
 ) -> None:
     """Tell the server what it has not heard: spools of experiments, snapshots, models, evaluations, decisions, reports.
 
     Safe to kill and to run again: whatever it makes carries a tag by which it is found before it would be made again. What the server refuses is
-    noted with the reason, and holds up nothing else. Exit code 99: nothing waits, or no server is named; 75: the server cannot be reached.
+    noted with the reason, holds up nothing else, and is tried eight times within a day. Exit code 99: nothing waits, or no server is named; 75: the
+    server cannot be reached.
     """
     from scanloop.tracking.sync import sync_tracking
 
-    run_job("tracking.sync", lambda run: sync_tracking(run, settle_s), options=RunOptions(run_id, attempt), lease="tracking")
+    run_job(
+        "tracking.sync",
+        lambda run: sync_tracking(run, settle_s, retry_refused=retry_refused),
+        options=RunOptions(run_id, attempt),
+        lease="tracking",
+    )
 
 
 @app.command("champion")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +24,13 @@ from scanloop.tracking.spool import MARKERS
 
 KINDS = ("dataset", "experiment", "model", "evaluation", "decision", "report")
 """In the order in which they are told: each may name those before it."""
+ABORTED = "aborted"
+"""Digest of an experiment whose run ended without a result."""
 MAX_MESSAGE = 500
+MOST_REFUSALS = 8
+"""So often something is tried that the server refuses, or that is damaged here, before a person has to ask for it."""
+FIRST_DELAY_S = 600
+"""Between the first refusal and the next try; twice as long after each: the eighth comes after a day."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,13 @@ class Item:
     """How often telling it was refused."""
     message: str = ""
     """Why it was refused."""
+    is_due: bool = True
+    """Whether the next sync tries it."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether only a person has it tried again."""
+        return self.attempts >= MOST_REFUSALS
 
 
 @dataclass(frozen=True)
@@ -64,14 +77,33 @@ def waiting(catalog: Catalog) -> list[Item]:
     with catalog.read() as connection:
         found = [item for kind in KINDS for item in _WANTED[kind](connection)]
         told = {(row.kind, row.subject_id): row for row in connection.execute(sa.select(tracked))}
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
     items = []
     for item in found:
         row = told.get((item.kind, item.subject_id))
-        if row is None:
+        if row is None or row.digest != item.digest:
             items.append(item)
-        elif row.digest != item.digest or row.state != "told":
-            items.append(Item(item.kind, item.subject_id, item.product_line, item.digest, row.attempts, row.message))
+        elif row.state == "refused":
+            is_due = _is_due(row.attempts, row.changed_at, now)
+            items.append(Item(item.kind, item.subject_id, item.product_line, item.digest, row.attempts, row.message, is_due))
+        elif row.state != "told":
+            items.append(item)
     return items
+
+
+def _is_due(refusals: int, last_at: datetime, now: datetime) -> bool:
+    return refusals < MOST_REFUSALS and last_at + timedelta(seconds=FIRST_DELAY_S * 2 ** (max(refusals, 1) - 1)) <= now
+
+
+def abortion(catalog: Catalog, found: OpenExperiment) -> Item:
+    """Telling that an experiment is aborted, as an item."""
+    subject_id, product_line = found.begin["tracking_id"], found.begin["product_line"]
+    query = sa.select(tracked, sa.func.now().label("now")).where(tracked.c.kind == "experiment", tracked.c.subject_id == subject_id)
+    with catalog.read() as connection:
+        row = connection.execute(query.where(tracked.c.state == "refused", tracked.c.digest == ABORTED)).one_or_none()
+    if row is None:
+        return Item("experiment", subject_id, product_line, ABORTED)
+    return Item("experiment", subject_id, product_line, ABORTED, row.attempts, row.message, _is_due(row.attempts, row.changed_at, row.now))
 
 
 def open_experiments(catalog: Catalog, store: Store) -> Iterator[OpenExperiment]:
@@ -110,7 +142,7 @@ def note(
 
 
 def note_refusal(catalog: Catalog, item: Item, message: str) -> None:
-    """Note that the server refused an item; it is tried again by every sync."""
+    """Note that the server refused an item, which is tried again later."""
     row = {"product_line": item.product_line, "digest": item.digest, "state": "refused", "message": message[:MAX_MESSAGE]}
     _upsert(catalog, item, {**row, "attempts": item.attempts + 1, "changed_at": sa.func.now()})
 

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,10 @@ class NotYet(Exception):
     """What an item names is not on the server yet."""
 
 
-def sync_tracking(run: JobRun, settle_s: int = SETTLE_S) -> dict[str, Any]:
+def sync_tracking(run: JobRun, settle_s: int = SETTLE_S, *, retry_refused: bool = False) -> dict[str, Any]:
     """Bring the server level with the catalog and the spools.
 
+    What was refused is left alone for a while, longer each time, and at last for good; `retry_refused`: try all of it now.
     Returns how many of each kind were told, were refused and wait for others.
 
     Raises:
@@ -53,11 +55,16 @@ def sync_tracking(run: JobRun, settle_s: int = SETTLE_S) -> dict[str, Any]:
         waits = len(items) + len(opened)
         raise NothingToDo(f"No ClearML server is named (CLEARML_API_HOST), so nothing was told. Waiting: {waits}.")
     _remove_stale_marks(run, items, opened)
-    dead = [found for found in opened if _is_dead(found, settle_s)]
-    if not items and not dead:
+    dead = [(outbox.abortion(run.catalog, found), found) for found in opened if _is_dead(found, settle_s)]
+    due = [item for item in items if item.is_due or retry_refused]
+    due_dead = [(item, found) for item, found in dead if item.is_due or retry_refused]
+    if not due and not due_dead:
+        if items or dead:
+            refused = len(items) + len(dead)
+            raise NothingToDo(f"ClearML has been told everything but {refused} refused before. See: scanloop tracking list")
         raise NothingToDo("ClearML has been told everything.")
     configure(run.workdir / "clearml")
-    return Sync(run, Server()).all(items, dead)
+    return Sync(run, Server()).all(due, due_dead)
 
 
 def _is_dead(found: OpenExperiment, settle_s: int) -> bool:
@@ -83,7 +90,7 @@ class Sync:
         self._refused: Counter[str] = Counter()
         self._postponed: Counter[str] = Counter()
 
-    def all(self, items: list[Item], dead: list[OpenExperiment]) -> dict[str, Any]:
+    def all(self, items: list[Item], dead: list[tuple[Item, OpenExperiment]]) -> dict[str, Any]:
         """Tell every item, and close the experiments of runs that died."""
         kinds: dict[str, Callable[[Item], None]] = {
             "dataset": self._dataset,
@@ -101,10 +108,8 @@ class Sync:
                 self._postponed.update(item.kind for item in later)
                 break
             waiting = later
-        for found in dead:
-            begin = found.begin
-            item = Item("experiment", begin["tracking_id"], begin["product_line"], "aborted")
-            self._one(item, lambda item, begin=begin: self._abort(item, begin))  # type: ignore[misc]
+        for about, found in dead:
+            self._one(about, partial(self._abort, begin=found.begin))
         return {"told": dict(self._told), "refused": dict(self._refused), "postponed": dict(self._postponed)}
 
     def _one(self, item: Item, tell_it: Callable[[Item], None]) -> bool:

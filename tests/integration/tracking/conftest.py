@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -47,9 +48,10 @@ def sync(world: World, run_body: Callable[..., dict[str, Any]]) -> Callable[...,
 
     count = iter(range(1000))
 
-    def run(settle_s: int = 600, run_id: str = "") -> dict[str, Any]:
+    def run(settle_s: int = 600, run_id: str = "", *, retry_refused: bool = False) -> dict[str, Any]:
         name = run_id or f"sync-{next(count)}"
-        return run_body("tracking.sync", lambda job: sync_tracking(job, settle_s), run_id=name, lease="tracking")
+        body = functools.partial(sync_tracking, settle_s=settle_s, retry_refused=retry_refused)
+        return run_body("tracking.sync", body, run_id=name, lease="tracking")
 
     return run
 

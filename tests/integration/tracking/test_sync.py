@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from small_world import rows_of
 from tracked_world import LOSSES, begin_of, keep_spool, mark, tracked_line
 
+from scanloop.catalog.tables import tracked
 from scanloop.errors import NothingToDo
+from scanloop.tracking import outbox
 
 
 @pytest.fixture
@@ -159,7 +163,58 @@ def test_a_refused_thing_holds_up_nothing_else(clearml, world, told, sync):
     assert now["told"]["report"] == 1
     (row,) = rows_of(world, "tracked", state="refused")
     assert (row["kind"], row["attempts"]) == ("evaluation", 1)
-    assert sync()["refused"] == {"evaluation": 1}
+
+
+class TestRefused:
+    """What is refused is tried again later, and at last only when a person asks."""
+
+    @pytest.fixture
+    def damaged(self, clearml, world, told, sync):
+        """Results of one evaluation are gone, and a sync has noticed. Gives a function that puts them back."""
+        key = rows_of(world, "evaluations", model_id=told["poor"])[0]["results_key"]
+        content = world.store.get(key)
+        world.store.delete(key)
+        sync()
+        return lambda: world.store.put(key, content)
+
+    @staticmethod
+    def _pass(world, seconds):
+        """As if so much time had passed."""
+        with world.catalog.begin() as connection:
+            connection.execute(sa.update(tracked).values(changed_at=tracked.c.changed_at - timedelta(seconds=seconds)))
+
+    def test_it_is_left_alone_for_a_while(self, world, damaged, sync):
+        with pytest.raises(NothingToDo, match="everything but 1 refused before"):
+            sync()
+        self._pass(world, 601)
+        assert sync()["refused"] == {"evaluation": 1}
+        self._pass(world, 601)
+        with pytest.raises(NothingToDo):
+            sync()
+        self._pass(world, 600)
+        damaged()
+        assert sync() == {"told": {"evaluation": 1}, "refused": {}, "postponed": {}}
+        with pytest.raises(NothingToDo, match="told everything\\."):
+            sync()
+
+    def test_it_is_given_up_and_a_person_may_ask_for_it(self, world, damaged, sync):
+        for _ in range(outbox.MOST_REFUSALS - 1):
+            self._pass(world, 86_400)
+            assert sync()["refused"] == {"evaluation": 1}
+        self._pass(world, 10 * 86_400)
+        with pytest.raises(NothingToDo):
+            sync()
+        (item,) = outbox.waiting(world.catalog)
+        assert (item.attempts, item.is_given_up) == (outbox.MOST_REFUSALS, True)
+        assert sync(retry_refused=True)["refused"] == {"evaluation": 1}
+        damaged()
+        assert sync(retry_refused=True)["told"] == {"evaluation": 1}
+
+    def test_what_is_to_be_told_anew_is_tried_at_once(self, world, damaged):
+        with world.catalog.begin() as connection:
+            connection.execute(sa.update(tracked).where(tracked.c.state == "refused").values(digest="0", attempts=outbox.MOST_REFUSALS))
+        (item,) = outbox.waiting(world.catalog)
+        assert (item.attempts, item.is_due) == (0, True)
 
 
 class TestDead:
@@ -172,6 +227,17 @@ class TestDead:
         task = by_tag(clearml, begin["tracking_id"])
         assert (task["status"], task["status_reason"]) == ("stopped", "The training was cancelled.")
         assert clearml.scalars(task["id"], "loss") == LOSSES
+
+    def test_one_that_is_refused_is_not_asked_for_ever(self, clearml, world, sync):
+        keep_spool(world, begin_of("killed"), {"kind": "scalars", "iteration": 1, "values": {"loss": "much"}})
+        assert sync(settle_s=0)["refused"] == {"experiment": 1}
+        with pytest.raises(NothingToDo, match="everything but 1 refused before"):
+            sync(settle_s=0)
+        assert sync(settle_s=0, retry_refused=True)["refused"] == {"experiment": 1}
+        (row,) = rows_of(world, "tracked")
+        assert (row["state"], row["attempts"]) == ("refused", 2)
+        assert len(clearml.invalid) == 2
+        clearml.invalid.clear()
 
     def test_one_that_left_no_word_is_closed_too(self, clearml, world, sync):
         begin = begin_of("killed")
