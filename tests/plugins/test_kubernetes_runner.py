@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import airflow_here  # noqa: F401
@@ -17,6 +18,7 @@ from scanloop_plugin.causes import BUDGETS, Cause
 from scanloop_plugin.outcome import JobFailed, JobGivenUp, JobInterrupted, JobSkipped, JobUnavailable, JobWrong, ReceiptMissing
 from scanloop_plugin.pods.names import LOGGED_UNTIL
 from scanloop_plugin.pods.status import CANCELLED
+from scanloop_plugin.pods.trigger import STUCK_S
 
 
 @pytest.fixture
@@ -63,6 +65,45 @@ class TestSuccess:
         event = task.watch(deferred)
         task.cluster.vanish(deferred.trigger.name)
         assert task.settle(deferred, event)["model_id"]
+
+    @pytest.mark.parametrize("status", [500, 502, 0])
+    def test_an_end_counts_though_the_log_is_lost_with_its_node(self, task: Task, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+        """The API asks the node's kubelet for a log, and answers 500 or 502 for ever when that is gone."""
+        monkeypatch.setattr("scanloop_plugin.pods.trigger.LOG_PATIENCE_S", 0.2)
+        deferred = task.begin()
+        _ended(task, 137, phase="Failed")(deferred.trigger.name)
+        task.cluster.disrupt(deferred.trigger.name, "DeletionByTaintManager")
+        with task.cluster.faulty(Fault("GET", "/log", 1_000_000, status)):
+            event = task.watch(deferred)
+        assert (event["cause"], event["tail"]) == (Cause.NODE_LOST.value, [])
+
+    @pytest.mark.parametrize(("reason", "cause"), [("", Cause.NODE_LOST), ("EvictionByEvictionAPI", Cause.EVICTED)])
+    def test_a_pod_that_cannot_end_because_its_node_is_gone_is_not_waited_for_for_ever(self, task: Task, reason: str, cause: Cause) -> None:
+        deferred = task.begin()
+        name = deferred.trigger.name
+        task.cluster.run(name)
+        if reason:
+            task.cluster.disrupt(name, reason)
+        asked_at = datetime.now(UTC) - timedelta(seconds=STUCK_S)
+        self._mark_deleted(task, name, asked_at + timedelta(seconds=60))
+        triggerer = Triggerer(deferred)
+        time.sleep(0.3)
+        assert triggerer.event is None
+        self._mark_deleted(task, name, asked_at - timedelta(seconds=1))
+        with pytest.raises(JobInterrupted):
+            task.settle(deferred, triggerer.join())
+        assert list(task.ends().values()) == [cause.value]
+        assert task.begin(2).trigger.name != name
+
+    @staticmethod
+    def _mark_deleted(task: Task, name: str, when: datetime) -> None:
+        task.cluster.patch("pods", name, {"metadata": {"deletionTimestamp": when.strftime("%Y-%m-%dT%H:%M:%SZ")}})
+
+    def test_a_log_that_comes_late_is_waited_for(self, task: Task) -> None:
+        deferred = task.begin()
+        _ended(task, 0)(deferred.trigger.name)
+        with task.cluster.faulty(Fault("GET", "/log", 3, 500)):
+            assert task.watch(deferred)["tail"] == ["step 1", "done"]
 
 
 class TestNoFalseSuccess:

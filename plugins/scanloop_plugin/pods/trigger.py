@@ -32,6 +32,11 @@ POLL_S = 3.0
 MARK_EVERY_S = 30.0
 PATIENCE_S = {Cause.IMAGE_PULL: 300.0, Cause.NOT_STARTED: 120.0}
 """Kubernetes goes on trying for ever; a secret or an image may still come for so long."""
+LOG_PATIENCE_S = 30.0
+"""So long the log of a pod that has ended is asked for: a node that is gone never gives it, and the pod's end counts all the same."""
+STUCK_S = 600.0
+"""So long after its grace period a pod that is being deleted may still be there. Then its node does not answer, and may never: a pod is taken
+out of the API only when its kubelet says that it has ended, or with its node."""
 LOG_MARGIN_S = 10
 MAX_LOG_BYTES = 8 << 20
 MOST_LINES = 2000
@@ -62,6 +67,7 @@ class JobPodTrigger(BaseTrigger):
         self._marked = 0.0
         self._marked_until = ""
         self._pod_name = ""
+        self._log_failed_at = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How another triggerer makes the same trigger."""
@@ -83,9 +89,12 @@ class JobPodTrigger(BaseTrigger):
                     note = state.note
                     self.log.info("%s: %s", self._pod_name, note)
                 if state.started:
-                    await self._hand_on(pod)
+                    await self._try_to_hand_on(pod, has_ended=state.outcome is not None)
                 if state.outcome is not None:
                     outcome = state.outcome
+                    break
+                if _is_stuck(pod):
+                    outcome = await self._given_up(pod)
                     break
                 problem_since = 0.0 if state.problem is None else problem_since or time.monotonic()
                 if state.problem is not None and time.monotonic() - problem_since >= PATIENCE_S[state.problem]:
@@ -97,6 +106,15 @@ class JobPodTrigger(BaseTrigger):
                     self.log.warning("Kubernetes does not answer, asking again: %r", error)
             await asyncio.sleep(self.poll_s)
         yield TriggerEvent(self._event(outcome))
+
+    async def _given_up(self, pod: Manifest) -> JobOutcome:
+        """The outcome of a pod that does not go. Should it still run somewhere, its lease runs out and nothing it says counts."""
+        outcome = gone(pod, await self._event_reasons())
+        if outcome.cause is not Cause.DELETED:
+            return outcome
+        return JobOutcome(
+            1, cause=Cause.NODE_LOST, detail=f"It was to end at {pod['metadata']['deletionTimestamp']}, and its node does not say so"
+        )
 
     def _event(self, outcome: JobOutcome) -> dict[str, Any]:
         return {
@@ -145,6 +163,18 @@ class JobPodTrigger(BaseTrigger):
         chosen = _telling(job, pods)
         self._pod_name = (chosen.get("metadata") or {}).get("name", "")
         return chosen
+
+    async def _try_to_hand_on(self, pod: Manifest, *, has_ended: bool) -> None:
+        """Hand on the log. Raises what went wrong as long as it is worth asking again."""
+        try:
+            await self._hand_on(pod)
+        except Exception as error:
+            if not has_ended:
+                raise
+            self._log_failed_at = self._log_failed_at or time.monotonic()
+            if time.monotonic() - self._log_failed_at < LOG_PATIENCE_S:
+                raise
+            self.log.warning("The last lines of %s cannot be read: %r", self._pod_name, error)
 
     async def _hand_on(self, pod: Manifest) -> None:
         """Emit the lines of the pod's log that have not been emitted."""
@@ -212,6 +242,11 @@ class JobPodTrigger(BaseTrigger):
                 raise
         newest_first = sorted(events.items, key=lambda event: str(event.last_timestamp or event.event_time or ""), reverse=True)
         return [event.reason for event in newest_first if event.reason]
+
+
+def _is_stuck(pod: Manifest) -> bool:
+    to_end = (pod.get("metadata") or {}).get("deletionTimestamp")
+    return bool(to_end) and (datetime.now(UTC) - _time(to_end)).total_seconds() > STUCK_S
 
 
 def _telling(job: Manifest, pods: list[Manifest]) -> Manifest:
