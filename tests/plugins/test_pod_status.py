@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import airflow_here  # noqa: F401
 import pytest
 
 from scanloop_plugin.causes import BUDGETS, RETRIES, Cause, delay_before_next
 from scanloop_plugin.pods.names import label_value
-from scanloop_plugin.pods.status import CANCELLED, gone, pod_state
+from scanloop_plugin.pods.status import CANCELLED, gone, last_words, pod_state
 
 
 def _pod(
@@ -21,8 +21,17 @@ def _pod(
     return {"metadata": {"name": "p", "uid": "u"}, "status": {"phase": phase, **status}}
 
 
-def _disrupted(reason: str) -> list[dict[str, str]]:
-    return [{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "m"}]
+def _disrupted(reason: str, kind: str = "DisruptionTarget", message: str = "m") -> list[dict[str, str]]:
+    return [{"type": kind, "status": "True", "reason": reason, "message": message}]
+
+
+def _init(**state: Any) -> list[dict[str, Any]]:
+    return [{"name": "mesh-init", "state": state}]
+
+
+QUEUE = "TerminationTarget"
+"""Condition that Kueue sets on a pod that it stops."""
+PREEMPTED_BY_KUEUE = "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to prioritization in the ClusterQueue"
 
 
 ENDS = {
@@ -48,6 +57,36 @@ ENDS = {
     "kubelet has no such device left": (_pod("Failed", reason="OutOfnvidia.com/gpu", message="Node didn't have enough resource"), Cause.REFUSED),
     "kubelet refuses": (_pod("Failed", reason="OutOfcpu", message="Node didn't have enough resource"), Cause.REFUSED),
     "no such command": (_pod("Failed", terminated={"exitCode": 127, "reason": "StartError"}), Cause.NOT_STARTED),
+    "its own success though something beside it failed": (
+        _pod("Failed", terminated={"exitCode": 0, "reason": "Completed"}), Cause.DONE,
+    ),
+    "ended by the deadline, whatever it said": (_pod("Failed", terminated={"exitCode": 0}, reason="DeadlineExceeded"), Cause.DEADLINE),
+    "preempted by Kueue": (_pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("WorkloadEvictedDueToPreempted", QUEUE)), Cause.PREEMPTED),
+    "preempted by an older Kueue": (_pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("StoppedByKueue", QUEUE, PREEMPTED_BY_KUEUE)), Cause.PREEMPTED),
+    "evicted by Kueue": (
+        _pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("WorkloadEvictedDueToPodsReadyTimeout", QUEUE)), Cause.EVICTED,
+    ),
+    "disrupted by another controller": (_pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("DrainByProvider")), Cause.EVICTED),
+    "evicted by the kubelet": (
+        _pod("Failed", terminated={"exitCode": 137}, reason="Evicted", message="Container job exceeded its local ephemeral storage limit",
+             conditions=_disrupted("TerminationByKubelet")), Cause.EVICTED,
+    ),
+    "ended by the kubelet of a node that is shut down": (
+        _pod("Failed", terminated={"exitCode": 143}, reason="Terminated", conditions=_disrupted("TerminationByKubelet")), Cause.NODE_LOST,
+    ),
+    "ended by the kubelet for a critical pod": (
+        _pod("Failed", terminated={"exitCode": 143}, reason="Preempting", conditions=_disrupted("TerminationByKubelet")), Cause.PREEMPTED,
+    ),
+    "device plug-in refuses": (
+        _pod("Failed", reason="UnexpectedAdmissionError", message="Allocate failed due to no healthy devices present"), Cause.REFUSED,
+    ),
+    "kubelet refuses for a reason of its own": (_pod("Failed", reason="NodePorts", message="Pod was rejected: ports"), Cause.REFUSED),
+    "init container failed": (
+        _pod("Failed", waiting={"reason": "PodInitializing"}, initContainerStatuses=_init(terminated={"exitCode": 1, "reason": "Error"})),
+        Cause.NOT_STARTED,
+    ),
+    "killed without a reason": (_pod("Failed", terminated={"exitCode": 137}), Cause.INTERRUPTED),
+    "out of memory in a child": (_pod("Failed", terminated={"exitCode": 1, "reason": "OOMKilled"}), Cause.OUT_OF_MEMORY),
     "killed by somebody": (_pod("Failed", terminated={"exitCode": 137, "reason": "Error"}), Cause.INTERRUPTED),
 }  # fmt: skip
 
@@ -76,9 +115,58 @@ def test_what_cannot_start_is_named_and_has_not_ended(reason: str, cause: Cause)
     assert (state.problem, state.outcome, state.note) == (cause, None, f"{reason}: why")
 
 
-def test_why_a_pod_is_not_scheduled_is_said() -> None:
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
-    assert pod_state(_pod("Pending", conditions=[condition])).note == "Unschedulable: 0/3 nodes are available"
+@pytest.mark.parametrize("reason", ["Unschedulable", "SchedulingGated"])
+def test_why_a_pod_is_not_scheduled_is_said_and_it_may_wait(reason: str) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/3 nodes are available"}
+    state = pod_state(_pod("Pending", conditions=[condition]))
+    assert (state.note, state.problem, state.is_preparing, state.outcome) == (f"{reason}: 0/3 nodes are available", None, False, None)
+
+
+class TestBesideTheJob:
+    def test_an_init_container_whose_image_cannot_be_fetched_is_named(self) -> None:
+        inits = _init(waiting={"reason": "ImagePullBackOff", "message": "no such tag"})
+        state = pod_state(_pod("Pending", waiting={"reason": "PodInitializing"}, initContainerStatuses=inits))
+        assert (state.problem, state.note) == (Cause.IMAGE_PULL, "ImagePullBackOff: mesh-init: no such tag")
+
+    def test_a_sidecar_that_cannot_start_keeps_the_job_from_starting(self) -> None:
+        inits = _init(waiting={"reason": "CrashLoopBackOff", "message": "back-off"})
+        assert pod_state(_pod("Pending", waiting={"reason": "PodInitializing"}, initContainerStatuses=inits)).problem is Cause.NOT_STARTED
+
+    def test_init_containers_take_their_turn(self) -> None:
+        inits = [*_init(running={}), {"name": "second", "state": {"waiting": {"reason": "PodInitializing"}}}]
+        state = pod_state(_pod("Pending", waiting={"reason": "PodInitializing"}, initContainerStatuses=inits))
+        assert (state.problem, state.is_preparing) == (None, True)
+
+    def test_a_sidecar_that_goes_on_does_not_hide_the_end(self) -> None:
+        outcome = pod_state(_pod("Running", terminated={"exitCode": 1, "reason": "Error"})).outcome
+        assert outcome is not None
+        assert outcome.cause is Cause.FAILED
+
+    def test_a_sidecar_without_an_image_does_not_stop_a_job_that_runs(self) -> None:
+        pod = _pod("Pending", running=True)
+        pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}
+        state = pod_state(pod)
+        assert (state.started, state.problem) == (True, None)
+
+
+class TestLastWords:
+    TERMINATED: ClassVar[dict[str, Any]] = {"exitCode": 1, "reason": "Error", "message": "step 1\nError: no\n\n"}
+
+    def test_they_are_the_end_of_the_log(self) -> None:
+        assert last_words(_pod("Failed", terminated=self.TERMINATED)) == ["step 1", "Error: no"]
+
+    def test_a_log_is_no_detail(self) -> None:
+        outcome = pod_state(_pod("Failed", terminated=self.TERMINATED)).outcome
+        assert outcome is not None
+        assert outcome.detail == ""
+
+    def test_what_the_runtime_says_is_a_detail(self) -> None:
+        outcome = pod_state(_pod("Failed", terminated={"exitCode": 128, "reason": "StartError", "message": "exec: not found"})).outcome
+        assert outcome is not None
+        assert outcome.detail == "StartError: exec: not found"
+
+    def test_a_pod_without_a_container_has_none(self) -> None:
+        assert last_words(_pod("Pending")) == []
 
 
 class TestGone:

@@ -1,6 +1,9 @@
 """From what Kubernetes says of a pod to what it means. Pure: works on manifests as the API sends them (camelCase, JSON).
 
-Source: Kubernetes documentation, "Pod Lifecycle", "Disruptions" (condition DisruptionTarget), "Node Shutdowns", "Images".
+Only the container that does the work decides: what webhooks put beside it may start first, end last or fail.
+
+Source: Kubernetes documentation, "Pod Lifecycle", "Init Containers", "Sidecar Containers", "Disruptions" (condition DisruptionTarget), "Node
+Shutdowns", "Images"; Kueue documentation, "Run Plain Pods" (condition TerminationTarget).
 """
 
 from __future__ import annotations
@@ -23,17 +26,22 @@ IMAGE_REASONS = {
 }  # fmt: skip
 START_REASONS = {
     "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun", "PreCreateHookError",
-    "PostStartHookError",
+    "PostStartHookError", "CrashLoopBackOff",
 }  # fmt: skip
+PREPARING = {"ContainerCreating", "PodInitializing"}
+"""What a kubelet says of a container while it prepares the pod's volumes, network and init containers, however long that takes."""
+DISRUPTION, STOPPED_BY_QUEUE = "DisruptionTarget", "TerminationTarget"
+"""Conditions: Kubernetes, or Kueue, is about to end the pod."""
 DISRUPTIONS = {
     "PreemptionByScheduler": Cause.PREEMPTED,
-    "WorkloadPreempted": Cause.PREEMPTED,
     "EvictionByEvictionAPI": Cause.EVICTED,
     "TerminationByKubelet": Cause.EVICTED,
     "DeletionByTaintManager": Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
 }
-"""Reasons of the conditions DisruptionTarget and TerminationTarget."""
+"""Reasons of DisruptionTarget. Other controllers may have their own: they evict."""
+BY_KUBELET = "TerminationByKubelet"
+"""Said of three things; the pod's own reason says which."""
 POD_REASONS = {
     "Evicted": Cause.EVICTED,
     "Preempting": Cause.PREEMPTED,
@@ -45,9 +53,8 @@ POD_REASONS = {
     "NodeAffinity": Cause.REFUSED,
     "TopologyAffinityError": Cause.REFUSED,
 }
-"""Reasons of a failed pod that are not its container's."""
-OUT_OF = "OutOf"
-"""A kubelet that has no room for a pod that it was given says this and the resource: OutOfcpu, OutOfnvidia.com/gpu."""
+"""Reasons of a failed pod that are not its container's. Any other, of a pod whose containers never began, is a kubelet's that would not take
+it: OutOfcpu, OutOfnvidia.com/gpu, NodePorts and the like."""
 EVENTS = {
     "Preempted": Cause.PREEMPTED,
     "Evicted": Cause.EVICTED,
@@ -71,6 +78,8 @@ class PodState:
     """Whether its container has begun, so that there is a log."""
     problem: Cause | None = None
     """Why it cannot start now; it may still."""
+    is_preparing: bool = False
+    """Whether its node prepares it. What that waits for, if it waits, only events say."""
     note: str = ""
     """What it waits for, or what stands against it."""
 
@@ -91,13 +100,16 @@ def pod_state(pod: Manifest) -> PodState:
     deleted = "It is being deleted." if (pod.get("metadata") or {}).get("deletionTimestamp") else ""
     if "running" in state:
         return PodState(started=True, note=deleted or ("Its node does not answer." if phase == "Unknown" else ""))
-    waiting = state.get("waiting") or _init_waiting(status)
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") in (None, "PodInitializing"):
+        waiting = _init_waiting(status) or waiting
     reason = waiting.get("reason", "")
     if reason in IMAGE_REASONS:
         return PodState(problem=Cause.IMAGE_PULL, note=_said(reason, waiting.get("message")))
     if reason in START_REASONS:
         return PodState(problem=Cause.NOT_STARTED, note=_said(reason, waiting.get("message")))
-    return PodState(note=deleted or _why_pending(status, reason))
+    is_preparing = not deleted and reason in PREPARING
+    return PodState(is_preparing=is_preparing, note=deleted or _why_pending(status, reason))
 
 
 def container_status(pod: Manifest) -> Manifest:
@@ -106,12 +118,18 @@ def container_status(pod: Manifest) -> Manifest:
     return next((one for one in statuses if one.get("name") == CONTAINER), {})
 
 
+def last_words(pod: Manifest) -> list[str]:
+    """The last lines that the container wrote, as its status has them: at most 80, 2,048 bytes. A node that is gone gives no others."""
+    terminated = (container_status(pod).get("state") or {}).get("terminated") or {}
+    return [line for line in str(terminated.get("message") or "").splitlines() if line.strip()]
+
+
 def gone(last_seen: Manifest | None, event_reasons: Sequence[str] = ()) -> JobOutcome:
     """The outcome of a pod that is no longer there: from what was last seen of it, else from the reasons of its events, newest first."""
     if last_seen is not None:
         if ((last_seen.get("metadata") or {}).get("annotations") or {}).get(CANCELLED):
             return JobOutcome(1, cancelled=True, cause=Cause.CANCELLED)
-        if disrupted := _disruption(last_seen):
+        if disrupted := disruption(last_seen):
             return JobOutcome(1, cause=disrupted[0], detail=disrupted[1])
     for reason in event_reasons:
         if reason in EVENTS:
@@ -120,10 +138,22 @@ def gone(last_seen: Manifest | None, event_reasons: Sequence[str] = ()) -> JobOu
 
 
 def _init_waiting(status: Manifest) -> Manifest:
+    """The first init container that waits for more than its turn."""
     for one in status.get("initContainerStatuses") or ():
-        if waiting := (one.get("state") or {}).get("waiting"):
-            return waiting
+        waiting = (one.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "PodInitializing"):
+            return {**waiting, "message": f"{one.get('name')}: {waiting.get('message') or 'no message'}"}
     return {}
+
+
+def _init_failure(status: Manifest) -> str:
+    """What the init container says that failed, if one did."""
+    for one in status.get("initContainerStatuses") or ():
+        terminated = (one.get("state") or {}).get("terminated") or {}
+        if terminated.get("exitCode"):
+            said = _said(terminated.get("reason", ""), terminated.get("message"))
+            return f"init container {one.get('name')} ended with exit code {terminated['exitCode']}: {said}"
+    return ""
 
 
 def _why_pending(status: Manifest, reason: str) -> str:
@@ -149,29 +179,43 @@ def _failure(pod: Manifest) -> JobOutcome:
         return JobOutcome(code or 1, timed_out=True, cause=Cause.DEADLINE, detail=detail)
     if ((pod.get("metadata") or {}).get("annotations") or {}).get(CANCELLED):
         return JobOutcome(code or 1, cancelled=True, cause=Cause.CANCELLED, detail=detail)
-    if disrupted := _disruption(pod):
+    if disrupted := disruption(pod):
         return JobOutcome(code or 1, cause=disrupted[0], detail=disrupted[1])
     reason = status.get("reason", "")
-    if cause := Cause.REFUSED if reason.startswith(OUT_OF) else POD_REASONS.get(reason):
+    if cause := POD_REASONS.get(reason):
         return JobOutcome(code or 1, cause=cause, detail=detail)
+    if code == 0:  # something beside it failed
+        return JobOutcome(0, cause=Cause.DONE)
+    if not terminated and not container_status(pod).get("containerID"):
+        if failed := _init_failure(status):
+            return JobOutcome(1, cause=Cause.NOT_STARTED, detail=failed)
+        if reason:
+            return JobOutcome(1, cause=Cause.REFUSED, detail=detail)
     return _container_failure(pod, terminated, code, detail)
 
 
-def _disruption(pod: Manifest) -> tuple[Cause, str] | None:
-    for condition in (pod.get("status") or {}).get("conditions") or ():
-        reason = condition.get("reason", "")
-        if (
-            condition.get("type") in ("DisruptionTarget", "TerminationTarget")
-            and condition.get("status") == "True"
-            and reason in DISRUPTIONS
-        ):
-            return DISRUPTIONS[reason], _said(reason, condition.get("message"))
+def disruption(pod: Manifest) -> tuple[Cause, str] | None:
+    """Why Kubernetes or Kueue is about to end `pod`, or has ended it, and what it says; None where neither did."""
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition.get("type") not in (DISRUPTION, STOPPED_BY_QUEUE) or condition.get("status") != "True":
+            continue
+        reason, message = condition.get("reason", ""), condition.get("message") or ""
+        if condition["type"] == STOPPED_BY_QUEUE:
+            is_preempted = reason.endswith("DueToPreempted") or message.startswith("Preempted")
+            return Cause.PREEMPTED if is_preempted else Cause.EVICTED, _said(reason, message)
+        if reason == BY_KUBELET and status.get("reason") in POD_REASONS:
+            return POD_REASONS[status["reason"]], _said(status["reason"], status.get("message"))
+        return DISRUPTIONS.get(reason, Cause.EVICTED), _said(reason, message)
     return None
 
 
 def _container_failure(pod: Manifest, terminated: Manifest, code: int | None, detail: str) -> JobOutcome:
     reason = terminated.get("reason", "")
-    detail = detail or _said(reason if reason != "Error" else "", terminated.get("message"))
+    if reason in START_REASONS:  # the message is the kubelet's or the runtime's own; of a container that ran it is the end of its log
+        detail = detail or _said(reason, terminated.get("message"))
+    elif reason != "Error":
+        detail = detail or reason
     if reason == "OOMKilled":
         return JobOutcome(code or 137, cause=Cause.OUT_OF_MEMORY, detail=detail)
     if reason in START_REASONS or code in (126, 127, 128):
