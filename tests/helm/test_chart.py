@@ -197,6 +197,11 @@ class TestSwitches:
         for flavor in group["flavors"]:
             assert [one["name"] for one in flavor["resources"]] == group["coveredResources"]
 
+    def test_no_job_is_refused_for_a_limit_that_it_did_not_ask_for(self) -> None:
+        """Jobs request processor time and set no limit of it: a default limit would become theirs, and one below their request refuses the pod."""
+        (found,) = _of(CASES["everything"], "LimitRange")
+        assert [set(one["default"]) for one in found["spec"]["limits"]] == [{"memory", "ephemeral-storage"}]
+
     def test_addresses_reach_the_jobs(self) -> None:
         environment = {one["name"]: one["value"] for one in _pod_template(CASES["everything"])["spec"]["containers"][0]["env"]}
         assert environment["SCANLOOP_STORE_URL"] == "s3://scanloop/store"
