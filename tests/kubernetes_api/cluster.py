@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kubernetes_validate
@@ -28,8 +28,9 @@ class Refused(Exception):
         self.status, self.reason, self.message = status, reason, message
 
 
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+def now(ahead_s: float = 0) -> str:
+    """The time as the API writes it, by a clock that is `ahead_s` ahead."""
+    return (datetime.now(UTC) + timedelta(seconds=ahead_s)).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Fault:
     status: int = 500
     """Status of the answer; 0: the connection is cut, -1: the request is carried out and its answer is lost."""
     message: str = "the server is on fire"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the answer."""
 
 
 @dataclass
@@ -53,6 +56,9 @@ class Cluster:
     """By kind (plural) and name."""
     logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Time stamp and line, by the pod's uid."""
+    events: list[Manifest] = field(default_factory=list)
+    node_clock_ahead_s: float = 0
+    """The clock of the node, by which logs are stamped, against ours."""
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     """What Secrets hold, by their names."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -161,7 +167,15 @@ class Cluster:
     def say(self, name: str, *lines: str) -> None:
         """The container writes."""
         with self.lock:
-            self.logs.setdefault(self.objects["pods", name]["metadata"]["uid"], []).extend((now(), line) for line in lines)
+            log = self.logs.setdefault(self.objects["pods", name]["metadata"]["uid"], [])
+            log.extend((now(self.node_clock_ahead_s), line) for line in lines)
+
+    def tell(self, uid: str, reason: str, message: str, kind: str = "Warning") -> None:
+        """An event about `uid`."""
+        about = {"uid": uid, "namespace": NAMESPACE}
+        said = {"reason": reason, "message": message, "type": kind, "lastTimestamp": now()[:19] + "Z"}
+        with self.lock:
+            self.events.append({"metadata": {"name": uuid.uuid4().hex, "namespace": NAMESPACE}, "involvedObject": about, **said})
 
     def end(self, name: str, exit_code: int, reason: str = "", *, phase: str = "", **status: Any) -> None:
         """The container ends."""

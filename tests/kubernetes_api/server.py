@@ -7,15 +7,15 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .cluster import NAMESPACE, Cluster, Fault, Refused
+from .cluster import NAMESPACE, Cluster, Fault, Refused, now
 
 PATH = re.compile(rf"/(?:api/v1|apis/batch/v1)/namespaces/{NAMESPACE}/(pods|jobs|services|events)(?:/([a-z0-9-]+))?(/log)?")
 LISTS = {"pods": ("v1", "PodList"), "jobs": ("batch/v1", "JobList"), "services": ("v1", "ServiceList"), "events": ("v1", "EventList")}
+PATCHES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 KINDS = {"pods": ("v1", "Pod"), "jobs": ("batch/v1", "Job"), "services": ("v1", "Service")}
 
 
@@ -51,6 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.cluster.requests.append((method, url.path))
         self.cluster.caller.port = self.client_address[1]
+        self.cluster.caller.content_type = self.headers.get("Content-Type", "")
         fault = self._fault(method, url.path)
         if fault is not None and fault.status == 0:
             self.close_connection = True
@@ -80,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "text/plain" if isinstance(answer, bytes) else "application/json")
         self.send_header("Content-Length", str(len(content)))
+        for name, value in (fault.headers if fault is not None else {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -102,16 +105,24 @@ class _Handler(BaseHTTPRequestHandler):
             case "POST", None:
                 return 201, self.cluster.create(kind, body)
             case "GET", None:
-                items = [] if kind == "events" else self.cluster.listed(kind, query.get("labelSelector", ""))
+                items = self._events(query) if kind == "events" else self.cluster.listed(kind, query.get("labelSelector", ""))
                 version, list_kind = LISTS[kind]
                 return 200, {"apiVersion": version, "kind": list_kind, "metadata": {"resourceVersion": "1"}, "items": items}
             case "GET", _:
                 return 200, self.cluster.read(kind, name)
             case "PATCH", _:
+                if self.cluster.caller.content_type not in PATCHES:
+                    raise Refused(415, "UnsupportedMediaType", f"expected one of {PATCHES}, found {self.cluster.caller.content_type}")
                 return 200, self.cluster.patch(kind, name, body)
             case "DELETE", _:
                 return 200, self.cluster.delete(kind, name, (body.get("preconditions") or {}).get("uid"))
         raise Refused(405, "MethodNotAllowed", method)
+
+    def _events(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        field, _, uid = query.get("fieldSelector", "").partition("=")
+        if field != "involvedObject.uid":
+            raise Refused(400, "BadRequest", f"this cluster does not select by {field!r}")
+        return [event for event in self.cluster.events if event["involvedObject"]["uid"] == uid]
 
     def _log(self, name: str, query: dict[str, str]) -> bytes:
         pod = self.cluster.read("pods", name)
@@ -120,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(400, "BadRequest", f'container "job" in pod "{name}" is waiting to start')
         lines = list(self.cluster.logs.get(pod["metadata"]["uid"], ()))
         if "sinceSeconds" in query:
-            since = (datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+            since = now(self.cluster.node_clock_ahead_s - int(query["sinceSeconds"]))
             lines = [line for line in lines if line[0] >= since]
         if "tailLines" in query:
             lines = lines[-int(query["tailLines"]) :]

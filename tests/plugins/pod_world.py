@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from kubernetes_api.cluster import Cluster
 
 from scanloop_plugin.job_spec import JobSpec
 from scanloop_plugin.operator import ScanloopJobOperator
+from scanloop_plugin.pods.job_status import JOB_INDEX, JOB_NAME
 from scanloop_plugin.run_identity import safe_run_id
 
 TRAIN = JobSpec(
@@ -100,6 +102,23 @@ class Task:
         )  # fmt: skip
         open_store(read_settings().store_url).put(receipt_key(run_id, self.job.name, ""), encode(receipt))
 
+    def team(self, deferred: TaskDeferred) -> list[str]:
+        """What the controller of Jobs does: a pod for each node, and each runs. Returns their names."""
+        job = deferred.trigger.name
+        names = [f"{job}-{index}-abcde" for index in range(self.job.nodes)]
+        template = self.cluster.read("jobs", job)["spec"]["template"]
+        for index, name in enumerate(names):
+            labels = template["metadata"]["labels"] | {JOB_NAME: job, JOB_INDEX: str(index)}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": template["spec"]}
+            self.cluster.create("pods", pod)
+            self.cluster.run(name)
+        return names
+
+    def fail(self, deferred: TaskDeferred, reason: str, message: str = "") -> None:
+        """The controller says that the Job has failed."""
+        condition = {"type": "Failed", "status": "True", "reason": reason, "message": message}
+        self.cluster.objects["jobs", deferred.trigger.name]["status"] = {"conditions": [condition]}
+
     def ends(self) -> dict[str, str]:
         """The recorded ends."""
         from scanloop.catalog import Catalog
@@ -147,6 +166,18 @@ class Triggerer:
         finally:
             self._loop.close()
 
+    @property
+    def tail(self) -> list[str]:
+        """The last lines that it has handed on."""
+        seen = self.trigger._last
+        return self.trigger.logs.tail(seen.speaker) if seen else []
+
+    @property
+    def logged_until(self) -> str:
+        """Time stamp of the last of them."""
+        seen = self.trigger._last
+        return self.trigger.logs.until(seen.speaker) if seen else ""
+
     def die(self) -> None:
         """End without a word."""
         self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
@@ -156,6 +187,14 @@ class Triggerer:
         self._thread.join(WAIT_S)
         assert self.event is not None
         return self.event
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
 
 
 def sized(**changes: Any) -> JobSpec:

@@ -56,7 +56,7 @@ class TestSuccess:
         with caplog.at_level(logging.INFO):
             triggerer = Triggerer(deferred)
             triggerer.join()
-        assert list(triggerer.trigger._tail) == ["step 1", "done"]
+        assert triggerer.tail == ["step 1", "done"]
 
     def test_a_pod_that_vanished_after_its_end_was_seen_counts_by_its_receipt(self, task: Task) -> None:
         task.receipt()
@@ -164,7 +164,7 @@ class TestEndsByName:
         task.cluster.run(name)
         task.cluster.say(name, "step 1", "Error: the last words")
         triggerer = Triggerer(deferred)
-        _until(lambda: "step 1" in triggerer.trigger._tail)
+        _until(lambda: "step 1" in triggerer.tail)
         act(task, name)
         if task.cluster.pod()["status"]["phase"] != "Failed":
             seen = len(task.cluster.requests)
@@ -296,17 +296,15 @@ class TestWorkers:
 def _watched_until_marked(task: Task, deferred: TaskDeferred, line: str) -> list[str]:
     """A triggerer hands on `line`, notes that on the pod, and dies. Returns all it handed on."""
     triggerer = Triggerer(deferred)
-    _until(lambda: line in triggerer.trigger._tail)
-    _until(lambda: task.cluster.pod()["metadata"]["annotations"].get(LOGGED_UNTIL) == triggerer.trigger._logged_until)
+    _until(lambda: line in triggerer.tail)
+    _until(lambda: task.cluster.pod()["metadata"]["annotations"].get(LOGGED_UNTIL) == triggerer.logged_until)
     triggerer.die()
-    return list(triggerer.trigger._tail)
+    return triggerer.tail
 
 
 class TestTriggerers:
     def test_one_that_died_is_followed_by_one_that_goes_on(self, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-        from scanloop_plugin.pods import trigger
-
-        monkeypatch.setattr(trigger, "MARK_EVERY_S", 0.0)
+        monkeypatch.setattr("scanloop_plugin.pods.log_reader.MARK_EVERY_S", 0.0)
         task.receipt()
         deferred = task.begin()
         name = deferred.trigger.name
@@ -344,7 +342,7 @@ class TestTriggerers:
         task.cluster.say(name, "step 1")
         with task.cluster.faulty(Fault("GET", "/log", 3, status=status)):
             triggerer = Triggerer(deferred)
-            _until(lambda: "step 1" in triggerer.trigger._tail)
+            _until(lambda: "step 1" in triggerer.tail)
         task.cluster.end(name, 1)
         assert triggerer.join()["tail"] == ["step 1"]
 
@@ -443,7 +441,7 @@ class TestSeveralNodes:
         triggerer = Triggerer(deferred)
         nodes.cluster.say(names[0], "from the first")
         nodes.cluster.end(names[0], 0)
-        _until(lambda: "from the first" in triggerer.trigger._tail)
+        _until(lambda: "from the first" in triggerer.tail)
         nodes.cluster.end(names[1], 0)
         self._ended(nodes, deferred.trigger.name, "Complete")
         assert nodes.settle(deferred, triggerer.join())["model_id"]

@@ -61,8 +61,12 @@ ENDS = {
         _pod("Failed", terminated={"exitCode": 0, "reason": "Completed"}), Cause.DONE,
     ),
     "ended by the deadline, whatever it said": (_pod("Failed", terminated={"exitCode": 0}, reason="DeadlineExceeded"), Cause.DEADLINE),
-    "preempted by Kueue": (_pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("WorkloadEvictedDueToPreempted", QUEUE)), Cause.PREEMPTED),
-    "preempted by an older Kueue": (_pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("StoppedByKueue", QUEUE, PREEMPTED_BY_KUEUE)), Cause.PREEMPTED),
+    "preempted by Kueue": (
+        _pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("WorkloadEvictedDueToPreempted", QUEUE)), Cause.PREEMPTED,
+    ),
+    "preempted by an older Kueue": (
+        _pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("StoppedByKueue", QUEUE, PREEMPTED_BY_KUEUE)), Cause.PREEMPTED,
+    ),
     "evicted by Kueue": (
         _pod("Failed", terminated={"exitCode": 143}, conditions=_disrupted("WorkloadEvictedDueToPodsReadyTimeout", QUEUE)), Cause.EVICTED,
     ),

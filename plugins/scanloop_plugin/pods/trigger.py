@@ -1,16 +1,12 @@
 """Watches a pod, or the pods of a Job, from the triggerer: hands on its log as it comes and says at last how it ended.
 
-A triggerer that dies is replaced by another; the time stamp of the last line that is in Airflow's log lies on the pod itself, so that lines
-are neither lost nor doubled by more than MARK_EVERY_S.
+It looks again and again and keeps no place in a watch: nothing can expire, and a triggerer that dies is replaced by another at any moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,16 +16,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiException, BatchV1Api, CoreV1Api, V1DeleteOptions, V1Preconditions
 
 from scanloop_plugin.causes import Cause
-from scanloop_plugin.log_lines import log_line
-from scanloop_plugin.outcome import TAIL_LINES
-from scanloop_plugin.pods.names import LOGGED_UNTIL
-from scanloop_plugin.pods.status import CANCELLED, CONTAINER, gone, pod_state
+from scanloop_plugin.pods.job_status import JOB_NAME, Telling, telling
+from scanloop_plugin.pods.log_reader import LogReader, parsed
+from scanloop_plugin.pods.status import CANCELLED, PodState, disruption, gone, pod_state
 from scanloop_plugin.runners import JobOutcome
 
 Manifest = Mapping[str, Any]
 
 POLL_S = 3.0
-MARK_EVERY_S = 30.0
+MAX_PAUSE_S = 60.0
+MAX_RETRY_AFTER_S = 300.0
 PATIENCE_S = {Cause.IMAGE_PULL: 300.0, Cause.NOT_STARTED: 120.0}
 """Kubernetes goes on trying for ever; a secret or an image may still come for so long."""
 LOG_PATIENCE_S = 30.0
@@ -37,11 +33,11 @@ LOG_PATIENCE_S = 30.0
 STUCK_S = 600.0
 """So long after its grace period a pod that is being deleted may still be there. Then its node does not answer, and may never: a pod is taken
 out of the API only when its kubelet says that it has ended, or with its node."""
-LOG_MARGIN_S = 10
-MAX_LOG_BYTES = 8 << 20
-MOST_LINES = 2000
+SLOW_START_S = 3600.0
+"""So long may a node prepare a pod: images of many gigabytes come in that time, a volume that does not exist never."""
+EVENTS_EVERY_S = 60.0
+"""So often are events looked at for what keeps a pod from starting."""
 WARN_EVERY_S = 60.0
-JOB_NAME, JOB_INDEX = "batch.kubernetes.io/job-name", "batch.kubernetes.io/job-completion-index"
 
 
 class JobPodTrigger(BaseTrigger):
@@ -62,12 +58,16 @@ class JobPodTrigger(BaseTrigger):
         self.kind, self.name, self.uid, self.namespace = kind, name, uid, namespace
         self.connection, self.poll_s = connection, poll_s
         self._hook = AsyncKubernetesHook(conn_id=connection)
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._logged_until = ""
-        self._marked = 0.0
-        self._marked_until = ""
-        self._pod_name = ""
+        self.logs = LogReader(self._hook, namespace, self.log)
+        self._last: Telling | None = None
+        self._disrupted: Manifest | None = None
         self._log_failed_at = 0.0
+        self.note = ""
+        """What was last said of why it waits."""
+        self._problem_since = 0.0
+        self._slow_since = 0.0
+        self._events_read_at = 0.0
+        self._warning = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How another triggerer makes the same trigger."""
@@ -76,36 +76,53 @@ class JobPodTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look every `poll_s` until it has ended. An API that does not answer is asked again, for ever: only Airflow ends the wait."""
-        last: Manifest | None = None
-        note, problem_since, warned = "", 0.0, 0.0
+        failures, warned = 0, 0.0
         while True:
+            failed: Exception | None = None
             try:
-                pod = await self._look()
-                if pod is None:
-                    outcome = gone(last, await self._event_reasons())
-                    break
-                last, state = pod, pod_state(pod)
-                if state.note and state.note != note:
-                    note = state.note
-                    self.log.info("%s: %s", self._pod_name, note)
-                if state.started:
-                    await self._try_to_hand_on(pod, has_ended=state.outcome is not None)
-                if state.outcome is not None:
-                    outcome = state.outcome
-                    break
-                if _is_stuck(pod):
-                    outcome = await self._given_up(pod)
-                    break
-                problem_since = 0.0 if state.problem is None else problem_since or time.monotonic()
-                if state.problem is not None and time.monotonic() - problem_since >= PATIENCE_S[state.problem]:
-                    outcome = JobOutcome(1, cause=state.problem, detail=state.note)
+                outcome = await self._watch_once()
+                failures = 0
+                if outcome is not None:
                     break
             except Exception as error:  # noqa: BLE001 - three HTTP libraries, three families of errors; a watcher must not die of any
+                failed, failures = error, failures + 1
                 if time.monotonic() - warned > WARN_EVERY_S or not warned:
                     warned = time.monotonic()
                     self.log.warning("Kubernetes does not answer, asking again: %r", error)
-            await asyncio.sleep(self.poll_s)
+            await asyncio.sleep(pause_s(self.poll_s, failures, failed))
         yield TriggerEvent(self._event(outcome))
+
+    async def _watch_once(self) -> JobOutcome | None:
+        """One look: the outcome once it has ended. Raises what the client raises."""
+        found = await self._look()
+        if found is None:
+            return gone(self._last.pod if self._last else None, await self._event_reasons())
+        self._last, state = found, pod_state(found.pod)
+        if pod_state(found.speaker).started:
+            await self._try_to_hand_on(found.speaker, has_ended=state.outcome is not None)
+        if state.outcome is not None:
+            return state.outcome
+        if _is_stuck(found.pod):
+            return await self._given_up(found.pod)
+        return await self._kept_waiting(found.pod, state)
+
+    async def _kept_waiting(self, pod: Manifest, state: PodState) -> JobOutcome | None:
+        """Say what a pod waits for; the outcome of one that has waited too long for what will not come."""
+        is_slow = state.is_preparing or not pod["metadata"].get("uid")
+        self._slow_since = (self._slow_since or time.monotonic()) if is_slow else 0.0
+        if is_slow and time.monotonic() - max(self._slow_since, self._events_read_at) >= EVENTS_EVERY_S:
+            self._events_read_at = time.monotonic()
+            self._warning = await self._newest_warning(pod["metadata"].get("uid") or self.uid)
+        note = (self._warning if is_slow else "") or state.note
+        if note and note != self.note:
+            self.note = note
+            self.log.info("%s: %s", pod["metadata"]["name"], note)
+        self._problem_since = 0.0 if state.problem is None else self._problem_since or time.monotonic()
+        if state.problem is not None and time.monotonic() - self._problem_since >= PATIENCE_S[state.problem]:
+            return JobOutcome(1, cause=state.problem, detail=state.note)
+        if state.is_preparing and time.monotonic() - self._slow_since >= SLOW_START_S:
+            return JobOutcome(1, cause=Cause.NOT_STARTED, detail=note)
+        return None
 
     async def _given_up(self, pod: Manifest) -> JobOutcome:
         """The outcome of a pod that does not go. Should it still run somewhere, its lease runs out and nothing it says counts."""
@@ -123,11 +140,11 @@ class JobPodTrigger(BaseTrigger):
             "cancelled": outcome.cancelled,
             "timed_out": outcome.timed_out,
             "detail": outcome.detail,
-            "tail": list(self._tail),
+            "tail": self.logs.tail(self._last.pod) if self._last else [],
         }
 
     async def on_kill(self) -> None:
-        """A person ended the task: say so on the pod and delete it."""
+        """A person ended the task: say so on the pod, if that can be said, and delete it."""
         self.log.warning("Cancelled: deleting %s %s.", self.kind, self.name)
         mark = {"metadata": {"uid": self.uid, "annotations": {CANCELLED: "true"}}}
         options = V1DeleteOptions(propagation_policy="Background", preconditions=V1Preconditions(uid=self.uid))
@@ -136,19 +153,21 @@ class JobPodTrigger(BaseTrigger):
             is_job = self.kind == "job"
             try:
                 await (batch.patch_namespaced_job if is_job else core.patch_namespaced_pod)(self.name, self.namespace, mark)
+            except ApiException as error:
+                self.log.warning("That %s was cancelled cannot be noted on it: %s", self.name, error.reason)
+            try:
                 await (batch.delete_namespaced_job if is_job else core.delete_namespaced_pod)(self.name, self.namespace, body=options)
             except ApiException as error:
                 if error.status not in (404, 409):
                     raise
 
-    async def _look(self) -> Manifest | None:
+    async def _look(self) -> Telling | None:
         """The pod to judge by; None when what is watched is gone."""
         async with self._hook.get_conn() as connection:
             try:
                 if self.kind == "pod":
                     pod = connection.sanitize_for_serialization(await CoreV1Api(connection).read_namespaced_pod(self.name, self.namespace))
-                    self._pod_name = self.name
-                    return pod if pod["metadata"]["uid"] == self.uid else None
+                    return Telling(pod, pod) if pod["metadata"]["uid"] == self.uid else None
                 job = connection.sanitize_for_serialization(await BatchV1Api(connection).read_namespaced_job(self.name, self.namespace))
             except ApiException as error:
                 if error.status == 404:
@@ -160,133 +179,51 @@ class JobPodTrigger(BaseTrigger):
             pods = connection.sanitize_for_serialization(
                 (await CoreV1Api(connection).list_namespaced_pod(self.namespace, label_selector=selector)).items
             )
-        chosen = _telling(job, pods)
-        self._pod_name = (chosen.get("metadata") or {}).get("name", "")
-        return chosen
+        self._disrupted = self._disrupted or next((pod for pod in pods if disruption(pod)), None)
+        return telling(job, pods, self._disrupted)
 
     async def _try_to_hand_on(self, pod: Manifest, *, has_ended: bool) -> None:
         """Hand on the log. Raises what went wrong as long as it is worth asking again."""
         try:
-            await self._hand_on(pod)
+            await self.logs.hand_on(pod)
         except Exception as error:
             if not has_ended:
                 raise
             self._log_failed_at = self._log_failed_at or time.monotonic()
             if time.monotonic() - self._log_failed_at < LOG_PATIENCE_S:
                 raise
-            self.log.warning("The last lines of %s cannot be read: %r", self._pod_name, error)
-
-    async def _hand_on(self, pod: Manifest) -> None:
-        """Emit the lines of the pod's log that have not been emitted."""
-        annotations = pod["metadata"].get("annotations") or {}
-        self._logged_until = self._logged_until or annotations.get(LOGGED_UNTIL, "")
-        arguments: dict[str, Any] = {"limit_bytes": MAX_LOG_BYTES}
-        if self._logged_until:
-            age = datetime.now(UTC) - _time(self._logged_until)
-            arguments["since_seconds"] = max(1, int(age.total_seconds()) + LOG_MARGIN_S)
-        name = pod["metadata"]["name"]
-        async with self._hook.get_conn() as connection:
-            while (content := await self._read_log(connection, name, arguments)) is not None:
-                if self._emit_new(content) or len(content) < MAX_LOG_BYTES or "tail_lines" in arguments:
-                    break
-                self.log.warning("The job writes faster than its log can be read; some lines are left out here.")
-                arguments = {"tail_lines": MOST_LINES}
-            await self._mark(connection, name)
-
-    async def _read_log(self, connection: Any, name: str, arguments: Mapping[str, Any]) -> bytes | None:
-        """The pod's log with time stamps; None while or once there is none."""
-        response = await CoreV1Api(connection).read_namespaced_pod_log(
-            name, self.namespace, container=CONTAINER, timestamps=True, _preload_content=False, **arguments
-        )
-        content: bytes = await response.read()
-        if response.status in (400, 404):
-            return None
-        if response.status >= 300:  # the client does not judge an answer that it does not read itself
-            raise ApiException(status=response.status, reason=content[:200].decode("utf-8", "replace"))
-        return content
-
-    def _emit_new(self, content: bytes) -> int:
-        """Emit the lines that are newer than the last one emitted. Returns how many there were."""
-        emitted = 0
-        for raw in content.decode("utf-8", "replace").split("\n"):
-            stamp, _, text = raw.partition(" ")
-            if not stamp or stamp <= self._logged_until:
-                continue
-            self._logged_until = stamp
-            emitted += 1
-            if line := log_line(text):
-                self._tail.append(line.text)
-                self.log.log(line.level, "%s", line.text)
-        return emitted
-
-    async def _mark(self, connection: Any, name: str) -> None:
-        """Write on the pod how far its log is in Airflow's."""
-        if self._logged_until == self._marked_until or time.monotonic() - self._marked < MARK_EVERY_S:
-            return
-        self._marked, self._marked_until = time.monotonic(), self._logged_until
-        try:
-            await CoreV1Api(connection).patch_namespaced_pod(
-                name, self.namespace, {"metadata": {"annotations": {LOGGED_UNTIL: self._logged_until}}}
-            )
-        except ApiException as error:
-            self.log.log(logging.DEBUG, "How far the log was read could not be noted: %s", error)
+            self.log.warning("The last lines of %s cannot be read: %r", pod["metadata"]["name"], error)
 
     async def _event_reasons(self) -> list[str]:
-        """Reasons of the pod's events, newest first; none where we may not read them."""
+        """Reasons of the pod's events, newest first."""
+        return [event.reason for event in await self._events(self.uid) if event.reason]
+
+    async def _newest_warning(self, uid: str) -> str:
+        """What the newest warning about `uid` says, that keeps it from starting; empty: none does."""
+        warnings = (event for event in await self._events(uid) if event.type == "Warning" and event.message)
+        return next((f"{event.reason}: {event.message}" for event in warnings), "")
+
+    async def _events(self, uid: str) -> list[Any]:
+        """Events about `uid`, newest first; none where we may not read them."""
         async with self._hook.get_conn() as connection:
             try:
-                events = await CoreV1Api(connection).list_namespaced_event(self.namespace, field_selector=f"involvedObject.uid={self.uid}")
+                events = await CoreV1Api(connection).list_namespaced_event(self.namespace, field_selector=f"involvedObject.uid={uid}")
             except ApiException as error:
                 if error.status == 403:
                     return []
                 raise
-        newest_first = sorted(events.items, key=lambda event: str(event.last_timestamp or event.event_time or ""), reverse=True)
-        return [event.reason for event in newest_first if event.reason]
+        return sorted(events.items, key=lambda event: str(event.last_timestamp or event.event_time or ""), reverse=True)
 
 
 def _is_stuck(pod: Manifest) -> bool:
     to_end = (pod.get("metadata") or {}).get("deletionTimestamp")
-    return bool(to_end) and (datetime.now(UTC) - _time(to_end)).total_seconds() > STUCK_S
+    return bool(to_end) and (datetime.now(UTC) - parsed(to_end)).total_seconds() > STUCK_S
 
 
-def _telling(job: Manifest, pods: list[Manifest]) -> Manifest:
-    """Of a Job's pods the one that tells how it is: the first that failed, else the one of index 0; with the Job's own end as its phase."""
-    ended = {
-        condition["type"]: condition for condition in (job.get("status") or {}).get("conditions") or () if condition.get("status") == "True"
-    }
-    by_index = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", _index(pod)))
-    failed = [pod for pod in by_index if (pod.get("status") or {}).get("phase") == "Failed"]
-    failed.sort(key=_finished_at)
-    first = next(
-        (pod for pod in by_index if _index(pod) == 0), {"metadata": {"name": job["metadata"]["name"]}, "status": {"phase": "Pending"}}
-    )
-    if "Complete" in ended:
-        return {**first, "status": {**(first.get("status") or {}), "phase": "Succeeded"}}
-    if "Failed" in ended or "FailureTarget" in ended:
-        condition = ended.get("Failed") or ended["FailureTarget"]
-        told = failed[0] if failed else first
-        status = {**(told.get("status") or {}), "phase": "Failed"}
-        message = condition.get("message", "")
-        if condition.get("reason") == "DeadlineExceeded":
-            status |= {"reason": "DeadlineExceeded", "message": message}
-        elif not failed:  # the pod that failed is gone; the Job may say why
-            status |= {"reason": "Evicted" if "DisruptionTarget" in message else "NodeLost", "message": message}
-        return {**told, "status": status}
-    if first.get("status") and (first["status"].get("phase") in ("Succeeded", "Failed") or pod_state(first).outcome is not None):
-        return {**first, "status": {"phase": "Running", "containerStatuses": [{"name": CONTAINER, "state": {"running": {}}}]}}
-    return first
-
-
-def _index(pod: Manifest) -> int:
-    metadata = pod["metadata"]
-    return int((metadata.get("labels") or {}).get(JOB_INDEX) or (metadata.get("annotations") or {}).get(JOB_INDEX) or 0)
-
-
-def _finished_at(pod: Manifest) -> str:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return min((((one.get("state") or {}).get("terminated") or {}).get("finishedAt") or "9999" for one in statuses), default="9999")
-
-
-def _time(stamp: str) -> datetime:
-    """An RFC 3339 time stamp with nanoseconds, which `datetime` does not read."""
-    return datetime.fromisoformat(re.sub(r"\.(\d{1,6})\d*", r".\1", stamp))
+def pause_s(poll_s: float, failures: int, error: Exception | None) -> float:
+    """Seconds until the next look after so many failed ones: twice as long each time, and as long as the API asks for by Retry-After."""
+    if error is None:
+        return poll_s
+    asked = str((getattr(error, "headers", None) or {}).get("Retry-After") or "")
+    backoff = min(MAX_PAUSE_S, poll_s * 2 ** min(failures, 10))
+    return max(backoff, min(float(asked), MAX_RETRY_AFTER_S)) if asked.isdecimal() else backoff
