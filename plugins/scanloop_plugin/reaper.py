@@ -44,19 +44,25 @@ class ReapPodsOperator(BaseOperator):
             runner = KubernetesRunner()
             managed = runner.api.managed()
             orphans = [(kind, manifest) for kind, manifest in managed if is_orphan(manifest, self._state_of, datetime.now(UTC))]
-            for kind, manifest in orphans:
-                self._delete(runner, kind, manifest)
+            refusals = [said for kind, manifest in orphans if (said := self._delete(runner, kind, manifest))]
         except RunnerUnavailable as error:
             raise JobWrong(str(error)) from error
         except ClusterRefuses as error:
             raise JobWrong(str(error)) from error
         except ClusterUnavailable as error:
             raise JobUnavailable(str(error)) from error
+        if refusals:
+            raise JobWrong(f"{len(refusals)} of {len(orphans)} orphans cannot be deleted: {refusals[0]}")
         return {"found": len(managed), "deleted": len(orphans)}
 
-    def _delete(self, runner: KubernetesRunner, kind: str, manifest: Manifest) -> None:
+    def _delete(self, runner: KubernetesRunner, kind: str, manifest: Manifest) -> str:
+        """Delete one. Returns why the cluster refuses that; the others go all the same."""
         self.log.warning("Deleting %s %s: no task will settle it.", kind, manifest["metadata"]["name"])
-        runner.api.delete(runner.api.started(kind, manifest), is_cancelled=True)
+        try:
+            runner.api.delete(runner.api.started(kind, manifest), is_cancelled=True)
+        except ClusterRefuses as error:
+            return str(error)
+        return ""
 
     def _state_of(self, key: Mapping[str, Any]) -> str | None:
         """State of a task instance; None when it is not there. Airflow answers for one DAG run at a time."""

@@ -57,6 +57,8 @@ class Cluster:
     logs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """Time stamp and line, by the pod's uid."""
     events: list[Manifest] = field(default_factory=list)
+    token: str = ""
+    """The only token that is taken; empty: any is."""
     node_clock_ahead_s: float = 0
     """The clock of the node, by which logs are stamped, against ours."""
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -58,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         try:
+            if self.cluster.token and self.headers.get("Authorization") != f"Bearer {self.cluster.token}":
+                raise Refused(401, "Unauthorized", "Unauthorized")
             if fault is not None and fault.status > 0:
                 raise Refused(fault.status, "Fault", fault.message)
             status, answer = self._answer(method, url.path, {name: values[0] for name, values in parse_qs(url.query).items()}, body)

@@ -94,6 +94,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) 
     from kubernetes_api.cluster import NAMESPACE, Cluster
     from kubernetes_api.server import kubeconfig, serve
 
+    monkeypatch.setattr("scanloop_plugin.pods.api.PAUSES_S", (0.01, 0.01, 0.01))
     found = Cluster()
     with serve(found) as address:
         connection = {"conn_type": "kubernetes", "extra": {"kube_config": json.dumps(kubeconfig(address))}}

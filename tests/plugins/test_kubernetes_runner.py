@@ -251,8 +251,15 @@ class TestWorkers:
                 assert started[0] == started[1]
         assert len(cluster.created) == pairs
 
-    def test_an_answer_that_was_lost_starts_nothing_twice(self, task: Task) -> None:
-        with task.cluster.faulty(Fault("POST", "/pods", 1, status=-1)), pytest.raises(JobFailed):
+    @pytest.mark.parametrize("lost", [1, 3])
+    def test_an_answer_that_was_lost_starts_nothing_twice(self, task: Task, lost: int) -> None:
+        with task.cluster.faulty(Fault("POST", "/pods", lost, status=-1)):
+            task.begin(1)
+        task.begin(2)
+        assert len(task.cluster.created) == 1
+
+    def test_answers_that_are_always_lost_start_nothing_twice(self, task: Task) -> None:
+        with task.cluster.faulty(Fault("POST", "/pods", 99, status=-1)), pytest.raises(JobFailed):
             task.begin(1)
         task.begin(2)
         assert len(task.cluster.created) == 1

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from kubernetes_api.cluster import Cluster, Fault
 from pod_world import Task, context, sized
 
-from scanloop_plugin.outcome import JobUnavailable
+from scanloop_plugin.outcome import JobUnavailable, JobWrong
 from scanloop_plugin.pods.names import TASK
 from scanloop_plugin.reaper import ALIVE, GRACE, ReapPodsOperator, is_orphan
 
@@ -65,6 +65,13 @@ class TestOperator:
         self._old(cluster)
         assert self._reap(monkeypatch, {"kept": "deferred", "over": "failed"}) == {"found": 3, "deleted": 2}
         assert sorted(cluster.objects) == [("pods", names[0])]
+
+    def test_one_that_cannot_be_deleted_keeps_no_other(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = [Task(cluster, run_id=run_id).begin().trigger.name for run_id in ("a", "b", "c")]
+        self._old(cluster)
+        with cluster.faulty(Fault("DELETE", names[0], 9, status=403)), pytest.raises(JobWrong, match="1 of 3 orphans cannot be deleted"):
+            self._reap(monkeypatch, {})
+        assert [pod["metadata"]["name"] for pod in cluster.pods()] == [names[0]]
 
     def test_one_machine_has_nothing_to_clear_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SCANLOOP_RUNNER", "local")

@@ -51,7 +51,7 @@ class LogReader:
     """The logs of the pods of one attempt."""
 
     def __init__(self, hook: AsyncKubernetesHook, namespace: str, log: Any) -> None:
-        self._hook, self._namespace, self._log = hook, namespace, log
+        self.hook, self._namespace, self._log = hook, namespace, log
         self._positions: dict[str, _Position] = {}
 
     def tail(self, pod: Manifest) -> list[str]:
@@ -69,7 +69,7 @@ class LogReader:
         noted = (pod["metadata"].get("annotations") or {}).get(LOGGED_UNTIL, "")
         position = self._positions.setdefault(pod["metadata"]["uid"], _Position(until=noted))
         name, arguments, begun = pod["metadata"]["name"], self._arguments(position), time.monotonic()
-        async with self._hook.get_conn() as connection:
+        async with self.hook.get_conn() as connection:
             while (content := await self._read(connection, name, arguments)) is not None:
                 is_whole = len(content) < MAX_LOG_BYTES or "tail_lines" in arguments
                 emitted = self._emit_new(content if is_whole else content[: content.rfind(b"\n") + 1], position)

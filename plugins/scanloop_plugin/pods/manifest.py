@@ -17,8 +17,10 @@ from kubernetes.client import models as k8s
 
 from scanloop_plugin.environment import pod_environment
 from scanloop_plugin.job_spec import SECRET_VARIABLES, JobSpec
-from scanloop_plugin.pods.names import RUN_ID, TASK, pod_labels, pod_name
+from scanloop_plugin.pods.job_status import JOB_NAME
+from scanloop_plugin.pods.names import MANAGED, RUN_ID, TASK, pod_labels, pod_name
 from scanloop_plugin.pods.settings import PodSettings
+from scanloop_plugin.pods.started import Started
 from scanloop_plugin.pods.status import CONTAINER
 from scanloop_plugin.runners import JobRequest, RunnerUnavailable
 
@@ -165,22 +167,22 @@ def build_job(launch: Launch, pod: k8s.V1Pod) -> k8s.V1Job:
     )
 
 
-def build_service(launch: Launch, job: k8s.V1Job) -> k8s.V1Service:
-    """The headless service by which the nodes of `job`, which must exist, find each other. It goes with the Job."""
-    owner = k8s.V1OwnerReference(api_version="batch/v1", kind="Job", name=job.metadata.name, uid=job.metadata.uid, controller=False)
+def build_service(job: Started) -> k8s.V1Service:
+    """The headless service by which the nodes of `job` find each other. It goes with the Job."""
+    owner = k8s.V1OwnerReference(api_version="batch/v1", kind="Job", name=job.name, uid=job.uid, controller=False)
     return k8s.V1Service(
         api_version="v1",
         kind="Service",
         metadata=k8s.V1ObjectMeta(
-            name=launch.name,
-            namespace=job.metadata.namespace,
-            labels={name: value for name, value in job.metadata.labels.items() if name != QUEUE_LABEL},
+            name=job.name,
+            namespace=job.namespace,
+            labels=dict(MANAGED),
             owner_references=[owner],
         ),
         spec=k8s.V1ServiceSpec(
             cluster_ip="None",
             publish_not_ready_addresses=True,
-            selector={"batch.kubernetes.io/job-name": launch.name},
+            selector={JOB_NAME: job.name},
             ports=[k8s.V1ServicePort(name="rendezvous", port=RENDEZVOUS_PORT)],
         ),
     )

@@ -86,6 +86,8 @@ class JobPodTrigger(BaseTrigger):
                     break
             except Exception as error:  # noqa: BLE001 - three HTTP libraries, three families of errors; a watcher must not die of any
                 failed, failures = error, failures + 1
+                if getattr(error, "status", None) == 401:  # the hook keeps a token that a kubeconfig may have renewed
+                    self._hook = self.logs.hook = AsyncKubernetesHook(conn_id=self.connection)
                 if time.monotonic() - warned > WARN_EVERY_S or not warned:
                     warned = time.monotonic()
                     self.log.warning("Kubernetes does not answer, asking again: %r", error)

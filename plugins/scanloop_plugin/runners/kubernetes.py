@@ -9,11 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from scanloop_plugin.causes import Cause
-from scanloop_plugin.pods.api import PodApi
+from scanloop_plugin.pods.api import Manifest, PodApi
 from scanloop_plugin.pods.manifest import Launch, build_job, build_pod
 from scanloop_plugin.pods.settings import read_pod_settings
 from scanloop_plugin.pods.started import ClusterRefuses, ClusterUnavailable, Started
-from scanloop_plugin.pods.status import CANCELLED
+from scanloop_plugin.pods.status import gone, pod_state
 from scanloop_plugin.runners import JobOutcome, JobRequest, RunnerUnavailable
 
 if TYPE_CHECKING:
@@ -53,14 +53,15 @@ class KubernetesRunner:
                 if started.uid in known_ends or adopted is not None:
                     log.info("Deleting %s %s, which is not needed any more.", kind, started.name)
                     self.api.delete(started)
-                elif manifest["metadata"].get("deletionTimestamp"):
-                    cancelled = bool((manifest["metadata"].get("annotations") or {}).get(CANCELLED))
-                    return started, JobOutcome(1, cancelled=cancelled, cause=Cause.CANCELLED if cancelled else Cause.DELETED)
+                elif (outcome := _leaving(manifest)) is not None:
+                    return started, outcome
                 else:
                     adopted = started
             if adopted is not None:
                 log.info("Adopting %s %s, which an earlier attempt started.", kind, adopted.name)
                 self._started = adopted
+                if kind == "job":
+                    self.api.ensure_service(adopted)
                 return adopted
             return self._start(request, context, known_ends)
         except ClusterRefuses as error:
@@ -96,3 +97,11 @@ class KubernetesRunner:
                 self.api.delete(self._started, is_cancelled=True)
             except (ClusterUnavailable, ClusterRefuses) as error:
                 log.warning("%s could not be deleted and is left for watch_fleet: %s", self._started.name, error)
+
+
+def _leaving(manifest: Manifest) -> JobOutcome | None:
+    """The outcome of what is being deleted, as far as it can be told by now; None for what is not, or has ended well: that is adopted."""
+    if not manifest["metadata"].get("deletionTimestamp"):
+        return None
+    outcome = pod_state(manifest).outcome or gone(manifest)
+    return None if outcome.cause is Cause.DONE else outcome
