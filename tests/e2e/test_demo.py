@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -43,8 +45,11 @@ def small_definitions(folder: Path) -> Path:
 
 
 @pytest.fixture
-def deployment(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    home = tmp_path_factory.mktemp("stack") / "home"
+def deployment():  # type: ignore[no-untyped-def]
+    """Home and environment of a deployment. Not under pytest's own folder: as root the database runs as another user, and each pytest that
+    starts closes that folder to other users."""
+    folder = Path(tempfile.mkdtemp(prefix="scanloop-test-stack-"))
+    home = folder / "home"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SCANLOOP_", "AIRFLOW", "CLEARML_"))}
     environment = {**kept, "SCANLOOP_HOME": str(home), "COLUMNS": "200"}
     yield home, environment
@@ -52,6 +57,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-unt
     left = [process for process in psutil.process_iter() if _belongs(process, str(home))]
     for process in left:
         process.kill()
+    psutil.wait_procs(left, timeout=20)
+    shutil.rmtree(folder)
     assert not left, f"the stack left {[process.name() for process in left]} running"
 
 
