@@ -13,20 +13,10 @@ import numpy as np
 from scanloop.scans.material import attenuation
 
 _SIDE = 32
+_COARSE = 4 * _SIDE
 _KEPT = 8
 _GRID = np.arange(_SIDE)
 _DCT = np.cos(np.pi * (2 * _GRID[None, :] + 1) * np.arange(1, _KEPT + 1)[:, None] / (2 * _SIDE))
-
-
-def _area_means(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Means over `side` x `side` cells that cover the picture (H, W); a picture smaller than the grid is repeated first."""
-    for axis in (0, 1):
-        if pixels.shape[axis] < side:
-            pixels = np.repeat(pixels, -(-side // pixels.shape[axis]), axis=axis)
-    rows, columns = (np.arange(side) * extent // side for extent in pixels.shape)
-    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.float64), columns, axis=1)
-    counts = np.outer(np.diff(np.append(rows, pixels.shape[0])), np.diff(np.append(columns, pixels.shape[1])))
-    return sums / counts
 
 
 def perceptual_hash(pixels: np.ndarray) -> str:
@@ -34,7 +24,13 @@ def perceptual_hash(pixels: np.ndarray) -> str:
 
     Frequencies along an axis that vanish (index 0) are left out, so a constant gain or offset in attenuation changes no bit.
     """
-    frequencies = _DCT @ _area_means(attenuation(pixels), _SIDE) @ _DCT.T
+    import cv2
+
+    height_px, width_px = pixels.shape
+    # Counts are averaged first, as a coarser detector would: what is left costs little to take the logarithm of.
+    coarse = cv2.resize(pixels, (min(width_px, _COARSE), min(height_px, _COARSE)), interpolation=cv2.INTER_AREA)
+    means = cv2.resize(attenuation(coarse), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
+    frequencies = _DCT @ means @ _DCT.T
     bits = (frequencies > np.median(frequencies)).ravel()
     return np.packbits(bits).tobytes().hex()
 
