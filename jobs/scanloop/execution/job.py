@@ -131,6 +131,7 @@ def execute(
 def _write_receipt(run: JobRun, key: str, result: dict[str, Any]) -> tuple[Receipt, str]:
     identity = run.identity
     step("execution.before_publication")
+    run.store.flush()
     document = run.store.put_content(f"publications/{folder_name(identity.run_id)}/{identity.job}", run.publication.encode(), ".jsonl.zst")
     step("execution.after_publication")
     with run.catalog.begin() as connection:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from scanloop.errors import ObjectConflict, ObjectCorrupt, WrongArguments
 
+log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
 _KEY = re.compile(r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,1023}$")
 
@@ -52,6 +57,19 @@ def sha256_of(data: bytes | Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+@contextmanager
+def opened(data: bytes | Path) -> Iterator[BinaryIO]:
+    """Bytes or a file, to be read from its start."""
+    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source:
+        yield source
+
+
+def is_equal(chunks: Iterable[bytes], data: bytes | Path) -> bool:
+    """Whether `chunks`, one after the other, are exactly `data`."""
+    with opened(data) as source:
+        return all(source.read(len(chunk)) == chunk for chunk in chunks) and not source.read(1)
+
+
 class Store(ABC):
     """A flat space of immutable or compared-and-swapped objects under relative keys."""
 
@@ -80,14 +98,30 @@ class Store(ABC):
         written = self._write_if_absent(check_key(key), data, owner)
         return self._verified(written, None if written.sha256 else data)
 
-    def put_content(self, prefix: str, data: bytes | Path, suffix: str = "") -> StoredObject:
-        """Write `data` under its own SHA-256: `prefix/aa/<sha256><suffix>`. Writing it again changes nothing, but heals what was damaged."""
-        sha256, size = sha256_of(data)
+    def put_content(
+        self, prefix: str, data: bytes | Path, suffix: str = "", *, is_given: bool = False, is_lazy: bool = False
+    ) -> StoredObject:
+        """Write `data` under its own SHA-256: `prefix/aa/<sha256><suffix>`. Writing it again changes nothing, but heals what was damaged.
+
+        What lies there afterwards was read back and compared. `is_given` says that nobody will change the file `data` again, so that a store
+        on the same disk may take it instead of a copy. `is_lazy` leaves it to `flush` to make the write survive a power cut.
+
+        Raises:
+            ObjectCorrupt: what was read back differs, twice.
+            StoreUnavailable: the store cannot take the write now.
+        """
+        sha256, _ = sha256_of(data)
         key = f"{prefix}/{sha256[:2]}/{sha256}{suffix}"
-        found = self.head(key)
-        if found is not None and found.size_bytes == size and self._digest(key)[0] == sha256:
-            return StoredObject(key, size, found.etag, found.modified_at, sha256)
-        return self.put(key, data)
+        if not self._write_new(check_key(key), data, is_given=is_given, is_lazy=is_lazy):
+            log.debug("%s was there.", key)
+        if (found := self._found_equal(key, data)) is None:
+            self._write(key, data, None)
+            if (found := self._found_equal(key, data)) is None:
+                raise ObjectCorrupt(f"{self.uri(key)} was read back different from what was written. Write it again.")
+        return replace(found, sha256=sha256)
+
+    def flush(self) -> None:  # noqa: B027  most stores have nothing to do
+        """Make every lazy write survive a power cut. Raises StoreUnavailable."""
 
     def check_conditional_writes(self) -> None:
         """Make sure that this store honours conditional writes.
@@ -127,6 +161,14 @@ class Store(ABC):
     @abstractmethod
     def _write_if_absent(self, key: str, data: bytes | Path, owner: str) -> StoredObject:
         """As `put_if_absent`, before verification; `sha256` is set only when an earlier write of the same owner was found."""
+
+    @abstractmethod
+    def _write_new(self, key: str, data: bytes | Path, *, is_given: bool, is_lazy: bool) -> bool:
+        """Write `data` unless something is there, whoever wrote it; whether it was written."""
+
+    @abstractmethod
+    def _found_equal(self, key: str, data: bytes | Path) -> StoredObject | None:
+        """Read back what is stored, in chunks, and compare it with `data` byte by byte; None if it differs or is not there."""
 
     @abstractmethod
     def replace(self, key: str, data: bytes, *, expected_etag: str) -> StoredObject:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
-import io
 import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from scanloop.errors import ObjectConflict, ObjectNotFound, StoreUnavailable
-from scanloop.store.base import CHUNK_BYTES, Store, StoredObject, check_key, sha256_of
+from scanloop.store.base import CHUNK_BYTES, Store, StoredObject, check_key, is_equal, opened, sha256_of
 
 log = logging.getLogger(__name__)
 ASIDE = ".scanloop-aside"
@@ -46,14 +46,12 @@ class FolderStore(Store):
     def uri(self, key: str) -> str:
         return self._path(key).as_uri()
 
-    def _write_aside(self, key: str, aside: Path, data: bytes | Path) -> None:
-        with ExitStack() as files:
-            source = io.BytesIO(data) if isinstance(data, bytes) else files.enter_context(data.open("rb"))
-            files.enter_context(self._explained(key))
-            target = files.enter_context(aside.open("wb"))
+    def _write_aside(self, key: str, aside: Path, data: bytes | Path, *, is_lazy: bool = False) -> None:
+        with opened(data) as source, self._explained(key), aside.open("wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
             target.flush()
-            os.fsync(target.fileno())
+            if not is_lazy:
+                os.fsync(target.fileno())
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
@@ -77,6 +75,44 @@ class FolderStore(Store):
         finally:
             aside.unlink(missing_ok=True)
         return self._object(key, path)
+
+    def _write_new(self, key: str, data: bytes | Path, *, is_given: bool, is_lazy: bool) -> bool:
+        path, aside = self._path(key), self.root / ASIDE / uuid4().hex
+        if path.exists():
+            return False
+        try:
+            if not (is_given and isinstance(data, Path) and _is_linked(data, aside)):
+                self._write_aside(key, aside, data, is_lazy=is_lazy)
+            with self._explained(key):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                aside.replace(path)
+                if not is_lazy:
+                    _sync_file(path)
+                    _sync_folder(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+        return True
+
+    def _found_equal(self, key: str, data: bytes | Path) -> StoredObject | None:
+        path = self._path(key)
+        try:
+            found = self._object(key, path)
+            if isinstance(data, Path) and _is_same_file(path, data):
+                return found
+            with self._explained(key), path.open("rb") as source:
+                return found if is_equal(iter(lambda: source.read(CHUNK_BYTES), b""), data) else None
+        except ObjectNotFound:
+            return None
+
+    def flush(self) -> None:
+        """Bring everything written to this file system to the disk. Source: syncfs(2)."""
+        with self._explained(""):
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            finally:
+                os.close(descriptor)
 
     def _write_if_absent(self, key: str, data: bytes | Path, owner: str) -> StoredObject:
         path = self._path(key)
@@ -181,6 +217,24 @@ def _is_same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except FileNotFoundError:
         return False
+
+
+def _is_linked(source: Path, target: Path) -> bool:
+    """Whether `target` could be made another name of the file `source`: not across file systems, nor where links are not allowed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def _sync_file(path: Path) -> None:
+    """Make the content of a file survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

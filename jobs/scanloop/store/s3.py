@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from scanloop.errors import ObjectConflict, ObjectNotFound, StoreUnavailable
-from scanloop.store.base import CHUNK_BYTES, Store, StoredObject, check_key
+from scanloop.store.base import CHUNK_BYTES, Store, StoredObject, check_key, is_equal, opened
 
 OWNER = "scanloop-owner"
 """Name of the metadata entry that tells whose conditional write an object is."""
@@ -74,6 +74,25 @@ class S3Store(Store):
     def _write(self, key: str, data: bytes | Path, content_type: str | None) -> StoredObject:
         with self._explained(key):
             return self._put(key, data, **({"ContentType": content_type} if content_type else {}))
+
+    def _write_new(self, key: str, data: bytes | Path, *, is_given: bool, is_lazy: bool) -> bool:
+        try:
+            with self._explained(key), opened(data) as body:
+                self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*")
+        except ObjectConflict:
+            return False
+        return True
+
+    def _found_equal(self, key: str, data: bytes | Path) -> StoredObject | None:
+        try:
+            with self._explained(key):
+                facts = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
+                if is_equal(facts["Body"].iter_chunks(CHUNK_BYTES), data):
+                    return self._object(key, facts)
+                facts["Body"].close()
+        except ObjectNotFound:
+            pass
+        return None
 
     def _write_if_absent(self, key: str, data: bytes | Path, owner: str) -> StoredObject:
         token = hashlib.sha256(owner.encode()).hexdigest()
