@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
+from scanloop.catalog.copying import copy_rows
 from scanloop.catalog.tables import audit_head, audit_log
 
 GENESIS = "0" * 64
@@ -36,15 +38,24 @@ class Entry:
     """What changed to what; small."""
 
 
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_NAMES = ("actor", "action", "subject_kind", "subject_id", "run_id")
+_COLUMNS = (*_NAMES, "details", "seq", "at", "previous_hash", "hash")
+BATCH = 5000
+"""Entries in memory at a time."""
+
+
 def entry_hash(seq: int, at: datetime, entry: Mapping[str, Any], previous_hash: str) -> str:
     """The hash of one entry over everything in it and the hash before it.
 
     Source: hash chains as in Haber and Stornetta, "How to time-stamp a digital document", 1991.
     """
-    content = [seq, at.astimezone(UTC).isoformat(timespec="microseconds"), previous_hash]
-    content += [entry[name] for name in ("actor", "action", "subject_kind", "subject_id", "run_id")]
-    text = json.dumps([*content, dict(entry["details"])], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    said_at = at.astimezone(UTC).isoformat(timespec="microseconds")
+    return _hash((seq, said_at, previous_hash, *(entry[name] for name in _NAMES), dict(entry["details"])))
+
+
+def _hash(content: tuple[Any, ...]) -> str:
+    return hashlib.sha256(_ENCODE(content).encode()).hexdigest()
 
 
 def hold_head(connection: sa.Connection) -> None:
@@ -59,22 +70,36 @@ def _as_postgres(text: str) -> float | int:
 
 
 def append(connection: sa.Connection, entries: Iterable[Entry]) -> tuple[int, str]:
-    """Append `entries` in the caller's transaction, holding the chain's head until it ends. Returns the new head (seq, hash)."""
+    """Append `entries` in the caller's transaction, holding the chain's head until it ends. Returns the new head (seq, hash).
+
+    `entries` may make changes in the same transaction as it goes.
+    """
     head = connection.execute(sa.select(audit_head.c.seq, audit_head.c.hash).with_for_update()).one()
-    seq, previous = int(head.seq), str(head.hash)
+    seq, previous = first, _ = int(head.seq), str(head.hash)
     at: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    rows = []
-    for entry in entries:
-        seq += 1
-        # A round trip through JSON, so that what is hashed is what PostgreSQL gives back.
-        row = {**vars(entry), "details": json.loads(json.dumps(dict(entry.details), default=str), parse_float=_as_postgres)}
-        digest = entry_hash(seq, at, row, previous)
-        rows.append({**row, "seq": seq, "at": at, "previous_hash": previous, "hash": digest})
-        previous = digest
-    if rows:
-        connection.execute(sa.insert(audit_log), rows)
+    said_at = at.astimezone(UTC).isoformat(timespec="microseconds")
+    source = iter(entries)
+    while batch := list(islice(source, BATCH)):
+        rows = []
+        for entry in batch:
+            seq += 1
+            details = _stored(entry.details)
+            content = (seq, said_at, previous, entry.actor, entry.action, entry.subject_kind, entry.subject_id, entry.run_id, details)
+            digest = _hash(content)
+            rows.append((*content[3:], seq, said_at, previous, digest))
+            previous = digest
+        copy_rows(connection, f"COPY {audit_log.name} ({', '.join(_COLUMNS)}) FROM STDIN", audit_log, _COLUMNS, rows)
+    if seq != first:
         connection.execute(sa.update(audit_head).values(seq=seq, hash=previous))
     return seq, previous
+
+
+def _stored(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Details as PostgreSQL gives them back."""
+    if all(type(value) is str for value in details.values()):
+        return dict(details)
+    stored: dict[str, Any] = json.loads(json.dumps(dict(details), default=str), parse_float=_as_postgres)
+    return stored
 
 
 def head(connection: sa.Connection) -> tuple[int, str]:

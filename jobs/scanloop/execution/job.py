@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -210,7 +211,7 @@ def _apply_receipt(catalog: Catalog, store: Store, receipt: Receipt, key: str, d
         content = store.get(receipt.publication["key"])
         if not store.verify(receipt.publication["key"], receipt.publication["sha256"]):
             raise ObjectCorrupt(f"{store.uri(receipt.publication['key'])} is not what its receipt names.")
-        entries = list(apply(connection, Publication.decode(content), run_id=receipt.run_id, actor=receipt.actor))
+        entries = apply(connection, Publication.decode(content), run_id=receipt.run_id, actor=receipt.actor)
         row: dict[str, Any] = {"run_id": receipt.run_id, "job": receipt.job, "part": receipt.part, "product_line": receipt.product_line}
         row |= {"attempt": receipt.attempt, "state": "done", "receipt_key": key, "receipt_sha256": digest, "result": receipt.result}
         connection.execute(sa.insert(runs).values(**row))
@@ -218,7 +219,7 @@ def _apply_receipt(catalog: Catalog, store: Store, receipt: Receipt, key: str, d
         if links:
             connection.execute(pg_insert(run_links).values(links).on_conflict_do_nothing())
         details = {"receipt_key": key, "receipt_sha256": digest, "part": receipt.part}
-        entries.append(audit.Entry(receipt.actor, "run.finished", "runs", _subject(receipt), receipt.run_id, details))
-        audit.append(connection, entries)
+        finished = audit.Entry(receipt.actor, "run.finished", "runs", _subject(receipt), receipt.run_id, details)
+        audit.append(connection, chain(entries, [finished]))
         step("execution.before_commit")
     step("execution.after_commit")

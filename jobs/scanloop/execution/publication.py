@@ -7,22 +7,27 @@ killed between the two acts loses nothing.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 import zstandard
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from scanloop.catalog import audit
+from scanloop.catalog.copying import copy_rows
 from scanloop.catalog.tables import metadata
 from scanloop.errors import DataWrong, Superseded
 
-BATCH_ROWS = 500
+BATCH_ROWS = 5000
+"""Rows in one statement, and in memory, at most."""
+COPY_FROM_ROWS = 50
+"""From so many rows on, a temporary table costs less than it saves."""
 Row = Mapping[str, Any]
 
 
@@ -57,56 +62,94 @@ class Update:
 
 
 class Publication:
-    """An ordered list of changes."""
+    """An ordered list of changes, kept compressed as it grows: a job may publish more rows than fit into its memory."""
 
     def __init__(self, changes: Iterable[Insert | Update] = ()) -> None:
-        self.changes: list[Insert | Update] = list(changes)
+        self._compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
+        self._lines: list[str] = []
+        self._parts: list[bytes] = []
+        self._is_whole = False
+        self.extend(changes)
+
+    def extend(self, changes: Iterable[Insert | Update]) -> None:
+        """Add changes as they are. Raises DataWrong as `insert` does."""
+        if self._is_whole:
+            raise RuntimeError("the publication was encoded already")
+        for change in changes:
+            self._lines.append(_line(change))
+            if len(self._lines) >= BATCH_ROWS:
+                self._compress()
+
+    def _compress(self) -> None:
+        self._parts.append(self._compressor.compress("".join(self._lines).encode()))
+        self._lines.clear()
 
     def insert(self, table: str, rows: Iterable[Row], *, action: str, subject: str) -> None:
-        """Add rows; one whose primary key exists is left as it is. `run_id` is filled in."""
-        known = metadata.tables[table]
-        for row in rows:
-            unknown = set(row) - set(known.c.keys())
-            if unknown:
-                raise ValueError(f"{table} has no column {min(unknown)}")
-            self.changes.append(Insert(table, dict(row), action, subject))
-
-    def update(self, table: str, *, key: Row, expect: Row, set: Row, action: str) -> None:  # noqa: A002  SQL's own word
-        """Change one row if the columns of `expect` still hold; a row that already holds `set` counts as changed."""
-        for column in (*key, *expect, *set):
-            metadata.tables[table].c[column]
-        self.changes.append(Update(table, dict(key), dict(expect), dict(set), action))
-
-    def encode(self) -> bytes:
-        """Deterministic bytes: JSON lines, zstd.
+        """Add rows; one whose primary key exists is left as it is. `run_id` is filled in.
 
         Raises:
             DataWrong: a value that PostgreSQL never takes (NUL, half a surrogate pair, NaN, infinity), refused before a receipt makes it final.
         """
-        lines = [_line(change) for change in self.changes]
-        return zstandard.ZstdCompressor(level=3, write_checksum=True).compress("\n".join(lines).encode())
+        known = frozenset(metadata.tables[table].c.keys())
+        for row in rows:
+            if not known.issuperset(row):
+                raise ValueError(f"{table} has no column {min(set(row) - known)}")
+            self.extend([Insert(table, dict(row), action, subject)])
+
+    def update(self, table: str, *, key: Row, expect: Row, set: Row, action: str) -> None:  # noqa: A002  SQL's own word
+        """Change one row if the columns of `expect` still hold; a row that already holds `set` counts as changed. Raises as `insert`."""
+        for column in (*key, *expect, *set):
+            metadata.tables[table].c[column]
+        self.extend([Update(table, dict(key), dict(expect), dict(set), action)])
+
+    def encode(self) -> bytes:
+        """Deterministic bytes: JSON lines, zstd. Nothing can be added afterwards."""
+        if not self._is_whole:
+            self._compress()
+            self._parts = [b"".join((*self._parts, self._compressor.flush()))]
+            self._is_whole = True
+        return self._parts[0]
 
     @classmethod
     def decode(cls, content: bytes) -> Publication:
-        """The inverse of `encode`. Raises DataWrong."""
+        """The inverse of `encode`. What is no publication is found where it is read: see `__iter__`."""
+        publication = cls()
+        publication._parts, publication._is_whole = [content], True
+        return publication
+
+    def __iter__(self) -> Iterator[Insert | Update]:
+        """The changes in order, a few in memory at a time. Raises DataWrong where the bytes are no publication."""
+        if not self._is_whole:
+            self._compress()
+            self._parts.append(self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        kinds = {"Insert": Insert, "Update": Update}
+        content = io.BytesIO(b"".join(self._parts))
         try:
-            text = zstandard.ZstdDecompressor().decompress(content).decode()
-            kinds = {"Insert": Insert, "Update": Update}
-            return cls(kinds[kind](**change) for line in text.splitlines() for kind, change in json.loads(line).items())
+            if not content.getvalue():
+                raise ValueError("it is empty")
+            with zstandard.ZstdDecompressor().stream_reader(content) as stream, io.BufferedReader(stream, 1 << 18) as lines:
+                for line in lines:
+                    for kind, change in _DECODE(line).items():
+                        yield kinds[kind](**change)
         except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataWrong(f"Not a publication: {error}.") from None
 
+    @property
+    def changes(self) -> list[Insert | Update]:
+        """All of them, in memory."""
+        return list(self)
+
 
 def _line(change: Insert | Update) -> str:
-    where = f"{change.action} on {change.table}"
     try:
-        line = json.dumps({type(change).__name__: asdict(change)}, sort_keys=True, default=_as_json, allow_nan=False)
+        line = _ENCODE({type(change).__name__: vars(change)})
     except ValueError as error:
-        raise DataWrong(f"{where}: {error}.") from None
+        raise DataWrong(f"{change.action} on {change.table}: {error}.") from None
     # The two escapes by which JSON can carry what PostgreSQL's text cannot; rare, so the full check is made only where one occurs.
-    if ("\\u0000" in line or "\\ud" in line) and not _is_storable(asdict(change)):
+    if ("\\u0000" in line or "\\ud" in line) and not _is_storable(vars(change)):
+        where = f"{change.action} on {change.table}"
         raise DataWrong(f"{where}: a text holds a NUL or half a surrogate pair, which the catalog cannot store.")
-    return line
+    return line + "\n"
 
 
 def _is_storable(value: object) -> bool:
@@ -125,32 +168,33 @@ def _as_json(value: object) -> str:
     raise TypeError(f"{type(value).__name__} does not belong in a publication")
 
 
+_DECODE = msgspec.json.Decoder().decode
+_CANONICAL = msgspec.json.Encoder(order="sorted").encode
+_ENCODE = json.JSONEncoder(sort_keys=True, default=_as_json, allow_nan=False).encode
+
+
 def apply(connection: sa.Connection, publication: Publication, *, run_id: str, actor: str) -> Iterator[audit.Entry]:
     """Make every change in the caller's transaction; yields an audit entry for each row that really changed.
 
     Raises:
         Superseded: a row is not as an update expects, or another row took a unique place.
+        DataWrong: it is no publication.
     """
-    pending = iter(publication.changes)
-    change = next(pending, None)
-    while change is not None:
+    batch: list[Insert] = []
+    for change in publication:
+        if batch and (
+            isinstance(change, Update)
+            or len(batch) >= BATCH_ROWS
+            or (change.table, change.row.keys()) != (batch[0].table, batch[0].row.keys())
+        ):
+            yield from _insert(connection, batch, run_id, actor)
+            batch = []
         if isinstance(change, Update):
             yield from _update(connection, change, run_id, actor)
-            change = next(pending, None)
-            continue
-        batch, following = _batch(change, pending)
+        else:
+            batch.append(change)
+    if batch:
         yield from _insert(connection, batch, run_id, actor)
-        change = following
-
-
-def _batch(first: Insert, pending: Iterator[Insert | Update]) -> tuple[list[Insert], Insert | Update | None]:
-    """`first` and the inserts after it that one statement can take; and the change after those."""
-    batch = [first]
-    for change in islice(pending, BATCH_ROWS):
-        if not isinstance(change, Insert) or (change.table, change.row.keys()) != (first.table, first.row.keys()):
-            return batch, change
-        batch.append(change)
-    return batch, next(pending, None)
 
 
 def _bound(table: sa.Table, values: Row) -> dict[str, Any]:
@@ -162,13 +206,13 @@ def _bound(table: sa.Table, values: Row) -> dict[str, Any]:
 
 
 def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, actor: str) -> Iterator[audit.Entry]:
+    """Add rows of one table and one set of columns, but for those whose primary key is there."""
     table = metadata.tables[batch[0].table]
     keys = list(table.primary_key.columns)
-    rows = {tuple(str(change.row[column.name]) for column in keys): change for change in batch}
-    values = [{**_bound(table, change.row), "run_id": run_id} for change in rows.values()]
-    statement = pg_insert(table).values(values).on_conflict_do_nothing(index_elements=keys).returning(*keys)
+    names = [column.name for column in keys]
+    rows = {tuple(str(change.row[name]) for name in names): change for change in batch}
     try:
-        added = {tuple(str(part) for part in row) for row in connection.execute(statement)}
+        added = (_insert_few if len(rows) < COPY_FROM_ROWS else _copy_many)(connection, table, rows.values(), run_id)
     except sa.exc.IntegrityError as error:
         said = str(error.orig).strip().splitlines()
         raise Superseded(
@@ -176,10 +220,40 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
         ) from None
     for key, change in rows.items():
         if key in added:
-            subject = "/".join(str(change.row[name]) for name in change.subject.split("/"))
-            content = json.dumps(change.row, sort_keys=True, default=_as_json).encode()
-            digest = {"row_sha256": hashlib.sha256(content).hexdigest()}
+            subject = "/".join([str(change.row[name]) for name in change.subject.split("/")])
+            digest = {"row_sha256": hashlib.sha256(_CANONICAL(change.row)).hexdigest()}
             yield audit.Entry(actor, change.action, table.name, subject, run_id, digest)
+
+
+def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[Insert], run_id: str) -> set[tuple[str, ...]]:
+    """Add rows with one statement; returns the keys of those that were added."""
+    keys = list(table.primary_key.columns)
+    values = [{**_bound(table, change.row), "run_id": run_id} for change in changes]
+    statement = pg_insert(table).values(values).on_conflict_do_nothing(index_elements=keys).returning(*keys)
+    return {tuple(str(part) for part in row) for row in connection.execute(statement)}
+
+
+def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[Insert], run_id: str) -> set[tuple[str, ...]]:
+    """The same for many rows: COPY into a temporary table, then one statement from there."""
+    quote = connection.dialect.identifier_preparer.quote
+    given = list(next(iter(changes)).row)
+    names = [*given, "run_id"]
+    stage = sa.table(f"stage_{table.name}", *(sa.column(name) for name in names))
+    keys = list(table.primary_key.columns)
+    connection.execute(sa.text(f"CREATE TEMPORARY TABLE {quote(stage.name)} (LIKE {quote(table.name)}) ON COMMIT DROP"))
+    for column in (column for column in table.c if column.name not in names and not column.nullable):
+        connection.execute(sa.text(f"ALTER TABLE {quote(stage.name)} ALTER COLUMN {quote(column.name)} DROP NOT NULL"))
+    copy_rows(
+        connection,
+        f"COPY {quote(stage.name)} ({', '.join(map(quote, names))}) FROM STDIN",
+        table,
+        names,
+        ((*(change.row[name] for name in given), run_id) for change in changes),
+    )
+    statement = pg_insert(table).from_select(names, sa.select(*stage.c)).on_conflict_do_nothing(index_elements=keys).returning(*keys)
+    added = {tuple(map(str, row)) for row in connection.execute(statement)}
+    connection.execute(sa.text(f"DROP TABLE {quote(stage.name)}"))
+    return added
 
 
 def _update(connection: sa.Connection, change: Update, run_id: str, actor: str) -> Iterator[audit.Entry]:

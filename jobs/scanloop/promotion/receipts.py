@@ -68,7 +68,7 @@ def _published(store: Store, receipt: Receipt, table: str, primary: str, key: st
     where, sha256 = receipt.publication["key"], receipt.publication["sha256"]
     if not store.verify(where, sha256):
         raise NotVouched(f"{store.uri(where)} is not the publication that the receipt of {receipt.job} names. Nothing was promoted.")
-    for change in Publication.decode(store.get(where)).changes:
+    for change in Publication.decode(store.get(where)):
         if isinstance(change, Insert) and change.table == table and change.row.get(primary) == key:
             return change.row
     return None

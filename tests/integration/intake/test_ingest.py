@@ -200,7 +200,7 @@ def test_the_same_content_received_by_two_shards_at_once_is_one_scan(folder_site
 
     def replay(shard: str) -> Callable[..., dict[str, Any]]:
         def publish(run: Any) -> dict[str, Any]:
-            run.publication.changes.extend(publications[shard])
+            run.publication.extend(publications[shard])
             return {}
 
         return publish
