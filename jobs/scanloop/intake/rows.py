@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
-
-import numpy as np
 
 from scanloop.scans.content import ScanContent
 from scanloop.scans.errors import ScanRefused
-from scanloop.scans.fingerprint import perceptual_hash
+from scanloop.scans.fingerprint import perceptual_hash, volume_hash
 from scanloop.scans.planes import scale_to_16_bits
-from scanloop.scans.statistics import plane_statistics
+from scanloop.scans.statistics import PlaneStatistics, plane_statistics, volume_statistics
 
 Row = dict[str, Any]
 RAW_PREFIX = "scans/raw"
@@ -41,7 +40,7 @@ def identity_rows(content: ScanContent) -> dict[str, Row]:
 
 def measurement(content: ScanContent, planes_key: str, *, delivered_site: str, sidecar_sha256: str | None) -> Row:
     """The columns of a scan that reading it again may change."""
-    scaled = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
+    statistics, phash = _figures(content)
     about = content.metadata
     attributes: Row = {**about.attributes, "delivered_site": delivered_site, "missing": list(about.missing)}
     if sidecar_sha256:
@@ -57,16 +56,33 @@ def measurement(content: ScanContent, planes_key: str, *, delivered_site: str, s
         "scan_type": about.scan_type,
         "is_projected": about.is_projected,
         "planes_key": planes_key,
-        "planes": [_plane(name, pixels, content.bits[name]) for name, pixels in content.planes.items()],
+        "planes": [_plane(content, name) for name in content.planes],
         "attributes": attributes,
-        "statistics": {name: plane_statistics(pixels).as_dict() for name, pixels in scaled.items()},
-        "phash": perceptual_hash(scaled.get("high", next(iter(scaled.values())))),
+        "statistics": {name: figures.as_dict() for name, figures in statistics.items()},
+        "phash": phash,
         "state": "received",
     }
 
 
-def _plane(name: str, pixels: np.ndarray, bits: int) -> Row:
-    return {"name": name, "height_px": pixels.shape[0], "width_px": pixels.shape[1], "bits": bits}
+def _figures(content: ScanContent) -> tuple[dict[str, PlaneStatistics], str]:
+    """Statistics of every plane, and the fingerprint of the one that tells most."""
+    leading = "high" if "high" in content.planes else next(iter(content.planes))
+    if content.is_volume:
+        figures = {name: volume_statistics(volume, content.bits[name]) for name, volume in content.planes.items()}
+        return figures, volume_hash(content.planes[leading])
+    scaled = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
+    return {name: plane_statistics(pixels) for name, pixels in scaled.items()}, perceptual_hash(scaled[leading])
+
+
+def _plane(content: ScanContent, name: str) -> Row:
+    """What the catalog says about a plane; of a volume also its depth and voxels, and its scale where the file's numbers are not kept as they are."""
+    *depth, height_px, width_px = content.planes[name].shape
+    row: Row = {"name": name, "height_px": height_px, "width_px": width_px, "bits": content.bits[name]}
+    if depth:
+        row |= {"depth_px": depth[0], "spacing_mm": list(content.spacing_mm) if content.spacing_mm else None}
+    if name in content.scales:
+        row["scale"] = asdict(content.scales[name])
+    return row
 
 
 def quarantine_row(sha256: str, refusal: ScanRefused, landing_key: str, site: str) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ UNKNOWN = "unknown"
 """Stands in an id for a part that the metadata lack; validation finds it through `ScanContent.missing`."""
 MAX_TEXT = 128
 """Characters kept of any text from outside."""
+FORMAT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+"""What a format may be called."""
+MAX_SPACING_MM = 1000.0
+"""More between two voxels is no scan of a bag."""
 _PLANE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 
@@ -108,28 +113,90 @@ class ScanMetadata:
 
 
 @dataclass(frozen=True)
+class PlaneScale:
+    """How the numbers of a plane are related to those in the received file, and to physical values."""
+
+    slope: float = 1.0
+    """Physical value = slope * number in the file + intercept."""
+    intercept: float = 0.0
+    """See slope."""
+    unit: str = ""
+    """Unit of the physical value as delivered, such as HU or US (unspecified); empty: not said."""
+    is_signed: bool = False
+    """Whether the file's numbers are signed; they are then kept 32768 higher, at 16 bits."""
+    is_inverted: bool = False
+    """Whether the file has dark air; numbers are then kept turned round, full scale minus the file's."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.slope) and math.isfinite(self.intercept)):
+            raise ScanRefused("malformed", "Expected a finite slope and intercept.")
+        if self.is_signed and self.is_inverted:
+            raise ScanRefused("unsupported_pixels", "Signed numbers with dark air cannot be kept as counts.")
+
+
+SIGNED_OFFSET = 32768
+"""Added to signed numbers, so that they are kept as uint16."""
+
+
+def stored_numbers(pixels: np.ndarray, bits: int, scale: PlaneScale) -> np.ndarray:
+    """The numbers exactly as the received file holds them: uint16, or int16 where they are signed. `pixels` is left unchanged."""
+    if scale.is_signed:
+        return (pixels ^ np.uint16(SIGNED_OFFSET)).view(np.int16)
+    return np.uint16((1 << bits) - 1) - pixels if scale.is_inverted else pixels
+
+
+@dataclass(frozen=True)
 class ScanContent:
-    """One view as it was measured."""
+    """One view, or one CT volume, as it was measured."""
 
     planes: Mapping[str, np.ndarray]
-    """Name to (H, W) uint16, detector counts proportional to transmission: bright is air. All planes have the same shape."""
+    """Name to (H, W) uint16, detector counts proportional to transmission: bright is air. Of a CT volume (D, H, W) uint16, where dense is
+    bright. All planes have the same shape."""
     bits: Mapping[str, int]
-    """Name to significant bits; full scale, 2**bits - 1, is unattenuated beam."""
+    """Name to significant bits; full scale of a view, 2**bits - 1, is unattenuated beam."""
     metadata: ScanMetadata
     """What is known about the acquisition."""
     source_format: str
-    """dicos, dicom, png or tiff."""
+    """dicos, dicom, png, tiff, or what a decoder plug-in calls its format."""
+    scales: Mapping[str, PlaneScale] = field(default_factory=dict)
+    """Name to scale; a plane that is not in it is kept as it was stored."""
+    spacing_mm: tuple[float, float, float] | None = None
+    """Distances of voxel centres along (z, y, x) of a volume; None: not said, or no volume."""
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the planes are volumes (D, H, W)."""
+        return next(iter(self.planes.values())).ndim == 3
+
+    def scale(self, name: str) -> PlaneScale:
+        """The scale of a plane."""
+        return self.scales.get(name, _AS_STORED)
+
+    def stored(self, name: str) -> np.ndarray:
+        """A plane's numbers exactly as the received file holds them: uint16, or int16 where they are signed."""
+        return stored_numbers(self.planes[name], self.bits[name], self.scale(name))
 
     def __post_init__(self) -> None:
         if not self.planes or self.planes.keys() != self.bits.keys():
             raise ScanRefused("malformed", f"Expected bits for every plane, found planes {list(self.planes)} and bits {list(self.bits)}.")
         shapes = {pixels.shape for pixels in self.planes.values()}
-        if len(shapes) != 1 or any(pixels.ndim != 2 or pixels.dtype != np.uint16 for pixels in self.planes.values()):
-            raise ScanRefused("malformed", f"Expected planes of one shape (H, W) and 16 bits, found {sorted(shapes)}.")
-        height_px, width_px = shapes.pop()
-        check_plane_sizes(len(self.planes), height_px, width_px, 16)
+        if len(shapes) != 1 or any(pixels.ndim not in (2, 3) or pixels.dtype != np.uint16 for pixels in self.planes.values()):
+            raise ScanRefused("malformed", f"Expected planes of one shape (H, W) or (D, H, W) and 16 bits, found {sorted(shapes)}.")
+        *depth, height_px, width_px = shapes.pop()
+        check_plane_sizes(len(self.planes), height_px, width_px, 16, depth[0] if depth else None)
+        if not FORMAT_NAME.fullmatch(self.source_format):
+            raise ScanRefused("malformed", "The name of the format is none.")
+        if self.scales.keys() - self.planes.keys():
+            raise ScanRefused("malformed", f"Scales without a plane: {sorted(self.scales.keys() - self.planes.keys())}.")
+        if self.spacing_mm is not None and not all(0 < distance < MAX_SPACING_MM for distance in self.spacing_mm):
+            raise ScanRefused("malformed", f"Expected distances of voxels between 0 and {MAX_SPACING_MM:g} mm.")
         for name, pixels in self.planes.items():
             if not _PLANE_NAME.match(name):
                 raise ScanRefused("malformed", f"{name!r} is no plane name: expected lower-case letters, digits and underscores.")
             if not 1 <= self.bits[name] <= 16 or int(pixels.max()) >> self.bits[name]:
                 raise ScanRefused("malformed", f"Plane {name} has values beyond its {self.bits[name]} bits.")
+            if self.scale(name).is_signed and self.bits[name] != 16:
+                raise ScanRefused("malformed", f"Plane {name} holds signed numbers, which are kept at 16 bits, and says {self.bits[name]}.")
+
+
+_AS_STORED = PlaneScale()

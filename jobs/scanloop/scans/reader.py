@@ -1,8 +1,8 @@
 """The confined process that opens bytes from outside. Started by `Sandbox`, never imported by it.
 
 It reads one JSON line a file on standard input, `{"path", "sidecar", "out"}`, and answers with one: `{"content": {...}}` after writing the planes
-to `out` as plain little-endian numbers one after the other, or `{"refused": reason_code, "reason": sentence}`, or `{"unavailable": what}` when the
-machine and not the file is to blame.
+to `out` as plain little-endian 16-bit numbers one after the other, volumes slice by slice, or `{"refused": reason_code, "reason": sentence}`, or
+`{"unavailable": what}` when the machine and not the file is to blame.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def _load_parsers() -> None:
 
 
 def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
     from scanloop.scans.errors import ScanRefused
     from scanloop.scans.limits import MAX_FILE_BYTES, MAX_SIDECAR_BYTES
 
@@ -64,7 +67,8 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
                 sidecar = file.read(MAX_SIDECAR_BYTES + 1)
         scan = decode.read_scan(content, sidecar)
         with Path(request["out"]).open("wb") as out:
-            out.writelines(pixels.astype("<u2", copy=False).tobytes() for pixels in scan.planes.values())
+            for pixels in scan.planes.values():
+                out.writelines(np.ascontiguousarray(page, "<u2").data for page in (pixels if scan.is_volume else (pixels,)))
     except ScanRefused as refusal:
         return {"refused": refusal.reason_code, "reason": refusal.message}
     except MemoryError:
@@ -74,13 +78,18 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
             return {"refused": "output_limit", "reason": "Reading it writes more than a scan may take."}
         return {"unavailable": error.strerror or type(error).__name__}
     about = scan.metadata
-    height_px, width_px = next(iter(scan.planes.values())).shape
+    *depth, height_px, width_px = next(iter(scan.planes.values())).shape
     return {
         "content": {
             "source_format": scan.source_format,
             "height_px": height_px,
             "width_px": width_px,
-            "planes": [{"name": name, "bits": scan.bits[name]} for name in scan.planes],
+            "depth_px": depth[0] if depth else None,
+            "spacing_mm": scan.spacing_mm,
+            "planes": [
+                {"name": name, "bits": scan.bits[name], "scale": asdict(scan.scales[name]) if name in scan.scales else None}
+                for name in scan.planes
+            ],
             "metadata": {
                 **{
                     name: getattr(about, name) for name in ("manufacturer", "model", "serial", "site", "issuer", "bag", "view", "scan_type")
