@@ -1,11 +1,12 @@
 """### Receive what scanners delivered
 
-Every 5 minutes: lists the landing zone, cuts what lies there into shards, reads each shard (catalogue or quarantine every file, nothing in
-between), then deletes from the landing zone what the catalog has.
+Every 5 minutes: finds what waits (from the events of the landing bucket, or by listing), shares it out between shards, reads each shard
+(catalogue or quarantine every file, nothing in between), then deletes from the landing zone what the catalog has. Of more than a run takes, every
+scanner gets its turn.
 
 - **Reads** the landing zone. **Writes** raw bytes and curated planes to the store; sites, scanners, bags, scans, deliveries and quarantine to
   the catalog.
-- **Emits** `scans` when at least one scan came, which starts `validate_scans`. Skipped when the landing zone is empty.
+- **Emits** `scans` when at least one scan came, which starts `validate_scans`. Skipped when nothing waits, and while validation is far behind.
 - **When it fails** nothing is lost: a file stays in the landing zone until the catalog has it. A shard that keeps failing does not hold up
   the others; its run ends as failed. A run that takes more than 20 minutes raises a deadline alert.
 - **Owner** the data platform team.
@@ -26,6 +27,8 @@ from scanloop_plugin.lateness import report_lateness
 from scanloop_plugin.operator import ScanloopJobOperator
 
 MAX_SHARDS = 64
+MIN_A_SHARD = 25
+"""Fewer deliveries are received sooner than another job starts."""
 LATE_AFTER = timedelta(minutes=20)
 
 with DAG(
@@ -43,7 +46,9 @@ with DAG(
         callback=SyncCallback(report_lateness, kwargs={"limit_s": LATE_AFTER.total_seconds()}),
     ),
 ):
-    plan = ScanloopJobOperator(task_id="plan", job=jobs.INGEST_PLAN, options={"max-shards": MAX_SHARDS}, returns="shards")
+    plan = ScanloopJobOperator(
+        task_id="plan", job=jobs.INGEST_PLAN, options={"max-shards": MAX_SHARDS, "min-a-shard": MIN_A_SHARD}, returns="shards"
+    )
     shards = ScanloopJobOperator.partial(
         task_id="ingest_shard",
         job=jobs.INGEST_SHARD,

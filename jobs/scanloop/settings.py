@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", description="PostgreSQL URL of the catalog; empty: embedded under the home folder.")
     store_url: str = Field(default="", description="Store of everything kept: file:///folder or s3://bucket/prefix.")
     landing_url: str = Field(default="", description="Store that scanners deliver into.")
+    landing_queue_url: str = Field(default="", description="SQS queue of the landing bucket's events; empty: the landing zone is listed.")
     truth_url: str = Field(default="", description="Simulation only: ground truth for the simulated annotators.")
     channel_url: str = Field(default="", description="Store that publishes signed releases.")
     runner: Literal["local", "kubernetes"] = Field(default="local", description="Where Airflow runs jobs.")

@@ -30,7 +30,12 @@ def main() -> None:
         )
         return defaultdict(str)
 
-    options.run_job = record  # before the command's modules take it from there
+    def record_chunks(job: str, body: object, total: object, *, options: Any, part: str) -> dict[str, str]:
+        assert callable(total)
+        return record(job, body, options=options, part=part)
+
+    # Before the commands' modules take them from there.
+    options.run_job, options.run_job_in_chunks = record, record_chunks
     from scanloop.cli.main import run
 
     answers = []

@@ -28,6 +28,7 @@ capabilities: {drop: [ALL]}
 {{- $addresses := dict
   "SCANLOOP_STORE_URL" .Values.store.url
   "SCANLOOP_LANDING_URL" .Values.store.landingUrl
+  "SCANLOOP_LANDING_QUEUE_URL" .Values.store.landingQueueUrl
   "SCANLOOP_CHANNEL_URL" .Values.store.channelUrl
   "AWS_ENDPOINT_URL" .Values.store.endpointUrl
   "AWS_DEFAULT_REGION" .Values.store.region

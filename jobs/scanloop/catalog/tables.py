@@ -91,6 +91,7 @@ quarantine = _table(
     _text("landing_key"),
     *_state("stage", "intake", "validation"),
     *_state("state", "held", "released"),
+    sa.Index("ix_quarantine_landing_key", "landing_key"),
 )
 
 deliveries = _table(
@@ -104,6 +105,7 @@ deliveries = _table(
     _text("scan_id", null=True),
     _text("quarantine_id", null=True),
     sa.Index("ix_deliveries_content_sha256", "content_sha256"),
+    sa.Index("ix_deliveries_landing_key", "landing_key"),
 )
 
 validation_results = _table(

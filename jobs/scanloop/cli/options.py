@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ import typer
 
 from scanloop.catalog import Catalog
 from scanloop.errors import WrongArguments
-from scanloop.execution import JobRun, RunIdentity, execute
+from scanloop.execution import JobRun, RunIdentity, execute, execute_in_chunks
 from scanloop.product_lines import ProductLine, check
 from scanloop.settings import Settings, read_settings
 from scanloop.store import Store, open_store
@@ -116,16 +116,7 @@ def run_job(
     world = open_world()
     with closing(world.catalog):
         definition = load_definition(world.catalog, product_line) if product_line is not None else None
-        identity = RunIdentity(
-            run_id=options.run_id or f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}",
-            job=job,
-            part=part,
-            attempt=options.attempt,
-            actor=world.settings.actor or f"person:{getpass.getuser()}",
-            product_line=product_line,
-            arguments=_arguments(),
-            consumed=_consumed_runs(),
-        )
+        identity = _identity(world, job, options, part=part, product_line=product_line)
         result = execute(
             body,
             identity,
@@ -137,6 +128,36 @@ def run_job(
         )
     print_result(result)
     return result
+
+
+def run_job_in_chunks(
+    job: str,
+    body: Callable[[JobRun, int], dict[str, Any]],
+    total: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
+    *,
+    options: RunOptions,
+    part: str,
+) -> dict[str, Any]:
+    """The same for a job that does its work in chunks, each with a receipt of its own."""
+    world = open_world()
+    with closing(world.catalog):
+        identity = _identity(world, job, options, part=part)
+        result = execute_in_chunks(body, total, identity, settings=world.settings, store=world.store, catalog=world.catalog)
+    print_result(result)
+    return result
+
+
+def _identity(world: World, job: str, options: RunOptions, *, part: str, product_line: str | None = None) -> RunIdentity:
+    return RunIdentity(
+        run_id=options.run_id or f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}",
+        job=job,
+        part=part,
+        attempt=options.attempt,
+        actor=world.settings.actor or f"person:{getpass.getuser()}",
+        product_line=product_line,
+        arguments=_arguments(),
+        consumed=_consumed_runs(),
+    )
 
 
 def print_result(result: dict[str, Any]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -10,42 +13,92 @@ import sqlalchemy as sa
 
 from scanloop.catalog.tables import deliveries
 from scanloop.execution import JobRun
-from scanloop.intake.landing import delivery_id, list_deliveries
+from scanloop.execution.receipts import Receipt
+from scanloop.intake.landing import delivery_id, is_sidecar, list_deliveries
 from scanloop.intake.ledger import known_deliveries
+from scanloop.intake.poll import batched
+from scanloop.intake.queue import EventQueue
 from scanloop.intake.rows import raw_key
+from scanloop.intake.work import decode_work, plan_of
+from scanloop.scans.sidecar import SUFFIX
 from scanloop.steps import step
 from scanloop.store import Store, StoredObject, open_store
 
 log = logging.getLogger(__name__)
+_BATCH = 500
+_DELETERS = 4
+"""Objects that are verified and deleted at the same time."""
 
 
 def acknowledge(run: JobRun) -> dict[str, Any]:
     """Delete from the landing zone each object whose delivery the catalog holds and whose bytes the store holds under their SHA-256.
 
-    An object that was replaced since it was received is a new delivery and stays. So does everything else: deliveries of a later run, and
-    sidecars whose picture has not come (`waiting_sidecars`).
+    Looks at what the run's plan named; where the run has none, at everything that lies there. An object that was replaced since it was received
+    is a new delivery and stays. So does everything else: deliveries of a later run, and sidecars whose picture has not come (`waiting_sidecars`).
+    Messages of the queue go after everything that they name is safe, or is no longer there.
 
     Where two shards received the same content at the same time, both wrote it down as the scan's delivery; all but the first become duplicates here.
     """
     landing = open_store(run.settings.landing_url)
+    plan = plan_of(run.store, run.identity.run_id)
+    batches = _planned(run.store, landing, plan) if plan is not None else _listed(landing)
     acknowledged, kept, waiting = 0, 0, 0
     digests: set[str] = set()
-    for found_deliveries, lone_sidecars in list_deliveries(landing):
-        objects = [delivery.file for delivery in found_deliveries]
-        objects += [delivery.sidecar for delivery in found_deliveries if delivery.sidecar is not None]
-        received = known_deliveries(run.catalog, [delivery_id(landing, found) for found in objects + lone_sidecars])
-        waiting += sum(delivery_id(landing, found) not in received for found in lone_sidecars)
-        for found in objects + lone_sidecars:
-            sha256 = received.get(delivery_id(landing, found))
-            if sha256 is None:
-                kept += found not in lone_sidecars
-            elif _remove(run.store, landing, found, sha256):
-                acknowledged += 1
-                digests.add(sha256)
-            else:
-                kept += 1
+    with ThreadPoolExecutor(_DELETERS, "delete") as pool:
+        for objects, lone_sidecars in batches:
+            ids = {found: delivery_id(landing, found) for found in objects + lone_sidecars}
+            received = known_deliveries(run.catalog, list(ids.values()))
+            waiting += sum(ids[found] not in received for found in lone_sidecars)
+            kept += sum(ids[found] not in received for found in objects)
+            safe = [(found, received[identity]) for found, identity in ids.items() if identity in received]
+            for (_, sha256), is_gone in zip(safe, pool.map(lambda pair: _remove(run.store, landing, *pair), safe), strict=True):
+                acknowledged += is_gone
+                kept += not is_gone
+                digests.update([sha256] if is_gone else [])
     _mark_duplicates(run, sorted(digests))
-    return {"acknowledged": acknowledged, "kept": kept, "waiting_sidecars": waiting}
+    done = {"acknowledged": acknowledged, "kept": kept, "waiting_sidecars": waiting}
+    if plan is not None and plan.result["messages"]:
+        done["messages"] = _delete_messages(run, landing, plan.result["messages"])
+    return done
+
+
+Batch = tuple[list[StoredObject], list[StoredObject]]
+"""Objects of deliveries, and sidecars without a picture beside them."""
+
+
+def _listed(landing: Store) -> Iterator[Batch]:
+    for found, lone_sidecars in list_deliveries(landing):
+        objects = [delivery.file for delivery in found]
+        yield objects + [delivery.sidecar for delivery in found if delivery.sidecar is not None], lone_sidecars
+
+
+def _planned(store: Store, landing: Store, plan: Receipt) -> Iterator[Batch]:
+    """What the plan named, as it is now; what is gone is left out."""
+    keys = [*plan.result["work"].values(), *([plan.result["known"]] if plan.result["known"] else [])]
+    for work in batched((item for key in keys for item in decode_work(store.get(key))), _BATCH):
+        objects, lone = [], []
+        for item in work:
+            if item.delivery is not None:
+                objects += [item.delivery.file, *([item.delivery.sidecar] if item.delivery.sidecar else [])]
+            elif (sidecar := landing.head(item.landing_key + SUFFIX)) is not None:
+                lone.append(sidecar)
+        yield objects, lone
+
+
+def _delete_messages(run: JobRun, landing: Store, key: str) -> int:
+    """Delete the messages of which nothing remains to be received; returns how many the queue took."""
+    queue = EventQueue(run.settings.landing_queue_url)
+    messages = [json.loads(line) for line in run.store.get(key).splitlines()]
+    done: list[str] = []
+    for batch in batched(messages, _BATCH):
+        named = dict.fromkeys(name for message in batch for name in message["keys"])
+        there = {name: found for name in named if (found := landing.head(name)) is not None}
+        received = known_deliveries(run.catalog, [delivery_id(landing, found) for found in there.values()])
+        # A sidecar whose picture has not come is found again by its picture's own event.
+        open_names = {name for name, found in there.items() if delivery_id(landing, found) not in received and not is_sidecar(name)}
+        done += [message["handle"] for message in batch if open_names.isdisjoint(message["keys"])]
+    step("queue.before_delete")
+    return queue.delete(done)
 
 
 def _remove(store: Store, landing: Store, found: StoredObject, sha256: str) -> bool:

@@ -53,7 +53,12 @@ class Shard:
 
     def holds(self, key: str) -> bool:
         """Whether a landing key is this shard's. All files of one scanner are in one shard."""
-        return int(hashlib.sha256(scanner_folder(key).encode()).hexdigest()[:12], 16) % self.count == self.index
+        return self.index_of(key, self.count) == self.index
+
+    @staticmethod
+    def index_of(key: str, count: int) -> int:
+        """Which of `count` shards a landing key belongs to."""
+        return int(hashlib.sha256(scanner_folder(key).encode()).hexdigest()[:12], 16) % count
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def is_sidecar(key: str) -> bool:
     return key.endswith(SUFFIX)
 
 
-def _is_usable(key: str) -> bool:
+def is_usable(key: str) -> bool:
+    """Whether a landing key can be worked with; a warning says so of one that cannot."""
     try:
         check_key(key).encode()
     except (WrongArguments, UnicodeEncodeError):
@@ -100,7 +106,7 @@ def list_deliveries(landing: Store, shard: Shard | None = None) -> Iterator[tupl
 
     Only one folder's listing is in memory at a time.
     """
-    usable = (found for found in landing.list() if (shard is None or shard.holds(found.key)) and _is_usable(found.key))
+    usable = (found for found in landing.list() if (shard is None or shard.holds(found.key)) and is_usable(found.key))
     for _, group in groupby(usable, lambda found: found.key.split("/")[:-1][:3]):
         yield _paired(group)
 

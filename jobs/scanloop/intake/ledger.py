@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from scanloop.catalog import Catalog
 from scanloop.catalog.tables import deliveries, quarantine, scans
 from scanloop.intake.landing import Shard
+from scanloop.intake.work import Kept
+from scanloop.scans.sidecar import SUFFIX
 
 
 @dataclass(frozen=True)
@@ -20,20 +22,6 @@ class Known:
     """A scan has it."""
     is_held: bool = False
     """It is in quarantine, or was released and not read again yet."""
-
-
-@dataclass(frozen=True)
-class ReleasedContent:
-    """A content that somebody released from quarantine and that has to be read again."""
-
-    sha256: str
-    """Its SHA-256, which is also its quarantine id."""
-    raw_key: str
-    """Where its bytes are kept."""
-    landing_key: str
-    """Where it was first delivered."""
-    stage: str
-    """What had refused it: intake or validation."""
 
 
 def known_deliveries(catalog: Catalog, ids: Sequence[str]) -> dict[str, str]:
@@ -55,19 +43,33 @@ def known_contents(catalog: Catalog, digests: Sequence[str]) -> dict[str, Known]
     return {digest: Known(digest in found, digest in held - found) for digest in digests}
 
 
-def released_contents(catalog: Catalog, shard: Shard | None = None) -> Iterator[ReleasedContent]:
+_KEPT = (quarantine.c.quarantine_id, quarantine.c.raw_key, quarantine.c.landing_key, quarantine.c.stage, quarantine.c.state)
+
+
+def released_contents(catalog: Catalog, shard: Shard | None = None) -> Iterator[Kept]:
     """Contents released from quarantine that no reading has followed yet, in order."""
     readable_again = sa.exists().where(scans.c.scan_id == quarantine.c.quarantine_id, scans.c.state != "quarantined")
-    query = (
-        sa.select(quarantine.c.quarantine_id, quarantine.c.raw_key, quarantine.c.landing_key, quarantine.c.stage)
-        .where(quarantine.c.state == "released", ~readable_again)
-        .order_by(quarantine.c.quarantine_id)
-    )
+    query = sa.select(*_KEPT).where(quarantine.c.state == "released", ~readable_again).order_by(quarantine.c.quarantine_id)
     with catalog.read() as connection:
-        rows = connection.execute(query).all()
-    for row in rows:
-        if shard is None or shard.holds(row.landing_key):
-            yield ReleasedContent(*row)
+        for row in connection.execute(query.execution_options(yield_per=1000)):
+            if shard is None or shard.holds(row.landing_key):
+                yield Kept(*row)
+
+
+def late_sidecars(catalog: Catalog, keys: Sequence[str]) -> dict[str, Kept]:
+    """Of these landing keys of sidecars, the ones whose picture is held in quarantine and had none when it was read; with that picture.
+
+    A sidecar that is there already, in another version, is no late one: its picture was read with it.
+    """
+    if not keys:
+        return {}
+    pictures = {key.removesuffix(SUFFIX): key for key in keys}
+    had_one = sa.exists().where(
+        deliveries.c.landing_key == sa.func.concat(quarantine.c.landing_key, SUFFIX), deliveries.c.outcome == "sidecar"
+    )
+    query = sa.select(*_KEPT).where(quarantine.c.landing_key.in_(list(pictures)), quarantine.c.state == "held", ~had_one)
+    with catalog.read() as connection:
+        return {pictures[row.landing_key]: Kept(*row) for row in connection.execute(query.order_by(quarantine.c.quarantine_id))}
 
 
 def deliveries_of(catalog: Catalog, digest: str) -> list[str]:
