@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -83,12 +84,16 @@ class Zygote:
         self._socket = ours
         self._lines: IO[str] = ours.makefile("r", encoding="utf-8")
 
-    def run(self, arguments: list[str], environment: dict[str, str], folder: Path) -> Done:
-        """Run `scanloop ARGUMENTS` and wait until it ended. Its output passes through files in `folder`."""
+    def run(self, arguments: list[str], environment: dict[str, str], folder: Path, kill_after_s: float | None = None) -> Done:
+        """Run `scanloop ARGUMENTS` and wait until it ended. Its output passes through files in `folder`.
+
+        `kill_after_s`: SIGKILL it so long after it was forked, wherever it is then.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._socket.sendall(json.dumps({"arguments": arguments, "environment": environment, "folder": str(folder)}).encode() + b"\n")
         pid = int(self._lines.readline())
-        watch = threading.Timer(TIMEOUT_S, os.kill, (pid, signal.SIGABRT))
+        limit_s, how = (TIMEOUT_S, signal.SIGABRT) if kill_after_s is None else (kill_after_s, signal.SIGKILL)
+        watch = threading.Timer(limit_s, _end, (pid, how))
         watch.start()
         try:
             code = int(self._lines.readline())
@@ -103,6 +108,11 @@ class Zygote:
         self._lines.close()
         self._socket.close()
         self._process.wait(60)
+
+
+def _end(pid: int, how: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, how)
 
 
 def _serve(connection: socket.socket) -> None:

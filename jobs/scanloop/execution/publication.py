@@ -219,13 +219,13 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
             f"A row for {table.name} cannot take its place: {said[0]} {said[-1] if len(said) > 1 else ''}".strip() + "."
         ) from None
     for key, change in rows.items():
-        if key in added:
+        if added is None or key in added:
             subject = "/".join([str(change.row[name]) for name in change.subject.split("/")])
             digest = {"row_sha256": hashlib.sha256(_CANONICAL(change.row)).hexdigest()}
             yield audit.Entry(actor, change.action, table.name, subject, run_id, digest)
 
 
-def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[Insert], run_id: str) -> set[tuple[str, ...]]:
+def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[Insert], run_id: str) -> set[tuple[str, ...]] | None:
     """Add rows with one statement; returns the keys of those that were added."""
     keys = list(table.primary_key.columns)
     values = [{**_bound(table, change.row), "run_id": run_id} for change in changes]
@@ -233,8 +233,8 @@ def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[In
     return {tuple(str(part) for part in row) for row in connection.execute(statement)}
 
 
-def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[Insert], run_id: str) -> set[tuple[str, ...]]:
-    """The same for many rows: COPY into a temporary table, then one statement from there."""
+def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[Insert], run_id: str) -> set[tuple[str, ...]] | None:
+    """The same for many rows: COPY into a temporary table, then one statement from there. None: all were added."""
     quote = connection.dialect.identifier_preparer.quote
     given = list(next(iter(changes)).row)
     names = [*given, "run_id"]
@@ -250,8 +250,15 @@ def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[I
         names,
         ((*(change.row[name] for name in given), run_id) for change in changes),
     )
-    statement = pg_insert(table).from_select(names, sa.select(*stage.c)).on_conflict_do_nothing(index_elements=keys).returning(*keys)
-    added = {tuple(map(str, row)) for row in connection.execute(statement)}
+    statement = pg_insert(table).from_select(names, sa.select(*stage.c)).on_conflict_do_nothing(index_elements=keys)
+    whole = connection.begin_nested()
+    if connection.execute(statement).rowcount == len(changes):
+        # The usual case, in which nothing has to be sent back.
+        whole.commit()
+        added = None
+    else:
+        whole.rollback()
+        added = {tuple(map(str, row)) for row in connection.execute(statement.returning(*keys))}
     connection.execute(sa.text(f"DROP TABLE {quote(stage.name)}"))
     return added
 
