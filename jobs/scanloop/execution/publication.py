@@ -234,31 +234,33 @@ def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[In
 
 
 def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[Insert], run_id: str) -> set[tuple[str, ...]] | None:
-    """The same for many rows: COPY into a temporary table, then one statement from there. None: all were added."""
-    quote = connection.dialect.identifier_preparer.quote
+    """The same for many rows, with COPY; None: all were added, which is the usual case and needs no detour."""
     given = list(next(iter(changes)).row)
     names = [*given, "run_id"]
+    rows = [(*(change.row[name] for name in given), run_id) for change in changes]
+    quote = connection.dialect.identifier_preparer.quote
+    columns = ", ".join(map(quote, names))
+    try:
+        with connection.begin_nested():
+            copy_rows(connection, f"COPY {quote(table.name)} ({columns}) FROM STDIN", table, names, rows)
+    except sa.exc.IntegrityError:
+        return _copy_by_a_detour(connection, table, names, rows)
+    return None
+
+
+def _copy_by_a_detour(
+    connection: sa.Connection, table: sa.Table, names: Sequence[str], rows: Collection[Sequence[Any]]
+) -> set[tuple[str, ...]]:
+    """Rows of which some are there already: into a temporary table first, then one statement from there."""
+    quote = connection.dialect.identifier_preparer.quote
     stage = sa.table(f"stage_{table.name}", *(sa.column(name) for name in names))
     keys = list(table.primary_key.columns)
     connection.execute(sa.text(f"CREATE TEMPORARY TABLE {quote(stage.name)} (LIKE {quote(table.name)}) ON COMMIT DROP"))
     for column in (column for column in table.c if column.name not in names and not column.nullable):
         connection.execute(sa.text(f"ALTER TABLE {quote(stage.name)} ALTER COLUMN {quote(column.name)} DROP NOT NULL"))
-    copy_rows(
-        connection,
-        f"COPY {quote(stage.name)} ({', '.join(map(quote, names))}) FROM STDIN",
-        table,
-        names,
-        ((*(change.row[name] for name in given), run_id) for change in changes),
-    )
-    statement = pg_insert(table).from_select(names, sa.select(*stage.c)).on_conflict_do_nothing(index_elements=keys)
-    whole = connection.begin_nested()
-    if connection.execute(statement).rowcount == len(changes):
-        # The usual case, in which nothing has to be sent back.
-        whole.commit()
-        added = None
-    else:
-        whole.rollback()
-        added = {tuple(map(str, row)) for row in connection.execute(statement.returning(*keys))}
+    copy_rows(connection, f"COPY {quote(stage.name)} ({', '.join(map(quote, names))}) FROM STDIN", table, names, rows)
+    statement = pg_insert(table).from_select(names, sa.select(*stage.c)).on_conflict_do_nothing(index_elements=keys).returning(*keys)
+    added = {tuple(map(str, row)) for row in connection.execute(statement)}
     connection.execute(sa.text(f"DROP TABLE {quote(stage.name)}"))
     return added
 
