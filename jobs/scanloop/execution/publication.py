@@ -222,7 +222,7 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
         if added is None or key in added:
             subject = "/".join([str(change.row[name]) for name in change.subject.split("/")])
             digest = {"row_sha256": hashlib.sha256(_CANONICAL(change.row)).hexdigest()}
-            yield audit.Entry(actor, change.action, table.name, subject, run_id, digest)
+            yield audit.Entry(actor, change.action, change.table, subject, run_id, digest)
 
 
 def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[Insert], run_id: str) -> set[tuple[str, ...]] | None:
@@ -279,4 +279,4 @@ def _update(connection: sa.Connection, change: Update, run_id: str, actor: str) 
         if connection.execute(sa.select(sa.literal(1)).select_from(table).where(*holds(change.key), *holds(change.set))).first():
             return
         raise Superseded(f"{change.action} of {subject}: expected {change.expect}, which no longer holds. Another run came first.")
-    yield audit.Entry(actor, change.action, table.name, subject, run_id, {"from": change.expect, "to": change.set})
+    yield audit.Entry(actor, change.action, change.table, subject, run_id, {"from": change.expect, "to": change.set})
