@@ -1,308 +1,198 @@
-"""DICOM and DICOS X-ray files as scans.
+"""DICOM and DICOS files as scans: X-ray views, CT volumes and secondary captures.
 
-One file is one view. Its energies are either the file's only plane, named by ImageType (0008,0008), or, where ImageType value 2 is MULTI ENERGY,
-bands of equal height stacked in the rows, named from top to bottom by values 4 and on. A file with several frames keeps one energy a frame, named
-the same way.
+X-ray: one file is one view. Its energies are either the file's only plane, named by ImageType (0008,0008), or, where ImageType value 2 is MULTI
+ENERGY, bands of equal height stacked in the rows, named from top to bottom by values 4 and on. A file with several frames keeps one energy a frame,
+named the same way, by the frame's own functional group, or by its number. PixelIntensityRelationshipSign (0028,1041) -1 says that air is dark; such
+numbers are turned round, so that bright is air. A PixelIntensityRelationship (0028,1040) other than LIN is noted and changes no number.
 
-Counts are proportional to beam intensity and bright is air, as PixelIntensityRelationship (0028,1040) LIN and its Sign (0028,1041) +1 say; sign -1 is
-turned round. Bits beyond BitsStored (0028,0101) are ignored (PS3.5 section 8.1.1).
+CT: one file is one section of a scan, a volume for each energy that its frames have.
 
-Only an allow-list of elements is ever converted, so personal data stay in the received bytes.
-
-Source: NEMA IIC 1 (DICOS); DICOM PS3.3 C.7.6.3, C.8.11.3.
+Source: NEMA IIC 1 (DICOS); DICOM PS3.3 C.7.6.3, C.8.11.3, C.8.15.3.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
-from io import BytesIO
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
-from scanloop.scans.content import ScanContent, ScanMetadata, clean_text
-from scanloop.scans.dicom_structure import ENCAPSULATED, PIXEL_DATA, PREAMBLE_BYTES, Structure, read_structure
+from scanloop.scans.content import PlaneScale, ScanContent
+from scanloop.scans.dicom_elements import Elements
+from scanloop.scans.dicom_metadata import Facts, read_metadata
+from scanloop.scans.dicom_pixels import Layout, read_layout, read_numbers
+from scanloop.scans.dicom_structure import is_dicom, read_structure
+from scanloop.scans.dicom_volume import Stack, frame_facts, stack_frames, stack_scale
 from scanloop.scans.errors import ScanRefused
-from scanloop.scans.frames import decode_compressed, decode_native
-from scanloop.scans.limits import check_plane_sizes
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+__all__ = ["is_dicom", "read_dicom"]
 
-DICOS_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.501.2.1", "1.2.840.10008.5.1.4.1.1.501.2.2"})
-"""DICOS X-ray image for presentation and for processing."""
-DICOM_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1.1"})
-"""Computed and digital radiography, which some scanners label their files with."""
+_DICOS, _DICOM = "1.2.840.10008.5.1.4.1.1.501", "1.2.840.10008.5.1.4.1.1"
+DICOS_CT = f"{_DICOS}.1"
+DICOS_CLASSES = frozenset({DICOS_CT, f"{_DICOS}.2.1", f"{_DICOS}.2.2"})
+"""DICOS CT, and DICOS X-ray for presentation and for processing."""
+CT_CLASSES = frozenset({DICOS_CT, f"{_DICOM}.2", f"{_DICOM}.2.1", f"{_DICOM}.2.2"})
+"""DICOS CT; CT, enhanced CT and legacy converted enhanced CT of DICOM."""
+CAPTURE_CLASSES = frozenset({f"{_DICOM}.7", f"{_DICOM}.7.2", f"{_DICOM}.7.3", f"{_DICOM}.7.4"})
+"""Secondary capture: of one frame, and of several in grey bytes, grey words and colours."""
+XRAY_CLASSES = frozenset({f"{_DICOM}.1", f"{_DICOM}.1.1", f"{_DICOM}.1.1.1", f"{_DICOM}.12.1", f"{_DICOM}.12.2"})
+"""Computed and digital radiography, angiography and radiofluoroscopy, which some scanners label their files with."""
+_KINDS = DICOS_CLASSES | CT_CLASSES | CAPTURE_CLASSES | XRAY_CLASSES
+_XRAY_MODALITIES = frozenset({"DX", "CR", "RG", "RF", "XA", "PX", "XRAY"})
 ENERGIES = {
     "HIGH ENERGY": "high",
+    "HIGH_ENERGY": "high",
     "LOW ENERGY": "low",
+    "LOW_ENERGY": "low",
     "Z_EFFECTIVE": "zeff",
     "COMPTON": "compton",
     "PHOTOELECTRIC": "photoelectric",
     "DENSITY": "density",
+    "MU": "mu",
 }
 """Value of ImageType to plane name."""
-_MAX_VALUE_BYTES = 2048
-"""More of a text than this is not converted: none of the elements may be that long."""
-_NOT_PROJECTED = frozenset({"", "NONE", "NO"})
-_BINARY_VRS = frozenset({"US", "UL", "SS", "SL", "UV", "SV"})
-_TAGS = {
-    "SpecificCharacterSet": 0x00080005,
-    "ImageType": 0x00080008,
-    "SOPClassUID": 0x00080016,
-    "SOPInstanceUID": 0x00080018,
-    "AcquisitionDate": 0x00080022,
-    "ContentDate": 0x00080023,
-    "AcquisitionDateTime": 0x0008002A,
-    "AcquisitionTime": 0x00080032,
-    "ContentTime": 0x00080033,
-    "Manufacturer": 0x00080070,
-    "InstitutionName": 0x00080080,
-    "TimezoneOffsetFromUTC": 0x00080201,
-    "SeriesDescription": 0x0008103E,
-    "ManufacturerModelName": 0x00081090,
-    "PatientID": 0x00100020,
-    "IssuerOfPatientID": 0x00100021,
-    "KVP": 0x00180060,
-    "DeviceSerialNumber": 0x00181000,
-    "SoftwareVersions": 0x00181020,
-    "DateOfLastCalibration": 0x00181200,
-    "StudyInstanceUID": 0x0020000D,
-    "SamplesPerPixel": 0x00280002,
-    "PhotometricInterpretation": 0x00280004,
-    "NumberOfFrames": 0x00280008,
-    "Rows": 0x00280010,
-    "Columns": 0x00280011,
-    "BitsAllocated": 0x00280100,
-    "BitsStored": 0x00280101,
-    "HighBit": 0x00280102,
-    "PixelRepresentation": 0x00280103,
-    "PixelIntensityRelationship": 0x00281040,
-    "PixelIntensityRelationshipSign": 0x00281041,
-    "TIPType": 0x40101039,
-    "OOIType": 0x40101042,
-    "ScanType": 0x40101048,
-}
-"""Every element that is ever read, by keyword."""
-
-
-def is_dicom(head: bytes) -> bool:
-    """Whether the first bytes are a DICOM preamble."""
-    return head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
+_UNNAMED = frozenset({"", "PRIMARY", "SECONDARY", "AXIAL", "INTENSITY"})
+_MULTI = frozenset({"MULTI ENERGY", "MULTI_ENERGY"})
 
 
 def read_dicom(content: bytes) -> ScanContent:
-    """Read a DICOM or DICOS X-ray file.
+    """Read a DICOM or DICOS file.
 
     Raises:
-        ScanRefused: it is incomplete, contradictory, too large, or no X-ray view.
+        ScanRefused: it is incomplete, contradictory, too large, or no X-ray scan.
     """
     structure = read_structure(content)
-    header = _Header(structure)
-    sop_class = header.text("SOPClassUID")
-    if sop_class not in DICOS_CLASSES | DICOM_CLASSES:
-        raise ScanRefused("unsupported_kind", "Expected a DICOS or DICOM X-ray image; the SOP class is another.")
-    bits = header.integer("BitsStored")
-    frames = _frames(structure, header, bits)
-    planes = _planes(header, frames)
-    return ScanContent(
-        planes=planes,
-        bits=dict.fromkeys(planes, bits),
-        metadata=_metadata(header, structure),
-        source_format="dicos" if sop_class in DICOS_CLASSES else "dicom",
+    elements = Elements(structure)
+    sop_class = elements.text("SOPClassUID")
+    if sop_class not in _KINDS:
+        raise ScanRefused("unsupported_kind", "Expected an X-ray or CT image of DICOS or DICOM; the SOP class is another.")
+    is_ct = sop_class in CT_CLASSES
+    layout = read_layout(structure, elements, is_volume=is_ct)
+    numbers = read_numbers(structure, layout)
+    source_format = "dicos" if sop_class in DICOS_CLASSES else "dicom"
+    if is_ct:
+        return _ct(elements, structure.transfer_syntax, layout, numbers, source_format, is_section=sop_class == DICOS_CT)
+    planes, scales = _views(elements, layout, numbers)
+    modality = "OT" if sop_class in CAPTURE_CLASSES and elements.text("Modality") not in _XRAY_MODALITIES else "DX"
+    view, facts = elements.text("SeriesDescription"), _facts(elements, layout)
+    about = read_metadata(elements, structure.transfer_syntax, modality=modality, view=view, facts=facts)
+    return ScanContent(planes, dict.fromkeys(planes, layout.bits), about, source_format, scales)
+
+
+def _facts(elements: Elements, layout: Layout) -> Facts:
+    """What a user of the numbers should know beyond their scale."""
+    facts: Facts = {}
+    relationship = elements.text("PixelIntensityRelationship")
+    if relationship not in ("", "LIN"):
+        facts["intensity_relationship"] = relationship
+    if layout.frame.is_signed and _has_dark_air(elements):
+        facts["intensity_sign"] = -1
+    if layout.frame.is_signed or layout.frame.stored > layout.bits:
+        facts["bits_stored"] = layout.frame.stored
+    return facts
+
+
+def _has_dark_air(elements: Elements) -> bool:
+    return elements.integer("PixelIntensityRelationshipSign", 1) in (-1, 0xFFFF)
+
+
+def _views(elements: Elements, layout: Layout, numbers: np.ndarray) -> tuple[dict[str, np.ndarray], Mapping[str, PlaneScale]]:
+    """The planes (H, W) of an X-ray view, and the scales of those that have one."""
+    planes = _grey_planes(elements, numbers) if layout.frame.samples == 1 else _colour_planes(numbers, layout.sample_names)
+    is_signed = layout.frame.is_signed
+    is_inverted = _has_dark_air(elements) and not is_signed
+    if is_inverted:
+        full = np.uint16((1 << layout.bits) - 1)
+        planes = {name: full - pixels for name, pixels in planes.items()}
+    slope, intercept = (
+        (elements.numbers(keyword) or [default])[0] for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
     )
+    if not (is_signed or is_inverted) and (slope, intercept) == (1.0, 0.0):
+        return planes, {}
+    scale = PlaneScale(slope, intercept, elements.text("RescaleType")[:32], is_signed=is_signed, is_inverted=is_inverted)
+    return planes, dict.fromkeys(planes, scale)
 
 
-class _Header:
-    """The allow-listed elements of a dataset, converted without trusting their VR."""
-
-    def __init__(self, structure: Structure) -> None:
-        from pydicom.charset import convert_encodings
-        from pydicom.filereader import read_dataset
-        from pydicom.tag import Tag
-
-        self._order: str = "little" if structure.is_little_endian else "big"
-        self._dataset: Dataset = read_dataset(
-            BytesIO(structure.dataset),
-            structure.is_implicit,
-            structure.is_little_endian,
-            stop_when=lambda tag, _vr, _length: tag >= PIXEL_DATA,
-            specific_tags=[Tag(tag) for tag in _TAGS.values()],
-        )
-        declared = self._raw("SpecificCharacterSet")[1].decode("ascii", "replace").strip(" \0")
-        try:
-            self._encodings = convert_encodings([part.strip() for part in declared.split("\\")] if declared else None)
-        except LookupError:
-            self._encodings = ["iso8859"]
-
-    def _raw(self, keyword: str) -> tuple[str, bytes]:
-        """VR as the file (or the dictionary) says it, and the bytes."""
-        from pydicom.datadict import dictionary_VR
-
-        tag = _TAGS[keyword]
-        if tag not in self._dataset:
-            return "", b""
-        element = self._dataset.get_item(tag)
-        value = getattr(element, "value", None)
-        if not isinstance(value, bytes):
-            # pydicom has converted a few elements on its own (character set); only plain text can be meant.
-            return "LO", "\\".join(map(str, value if isinstance(value, (list, tuple)) else [value])).encode() if value else b""
-        return str(getattr(element, "VR", None) or dictionary_VR(tag)), value
-
-    def text(self, keyword: str) -> str:
-        """A text as one clean line; several values keep their backslashes. Empty if absent."""
-        from pydicom.charset import decode_bytes
-
-        return clean_text(decode_bytes(self._raw(keyword)[1][:_MAX_VALUE_BYTES].rstrip(b" \0"), self._encodings, {0x0A, 0x0C, 0x0D}))
-
-    def values(self, keyword: str) -> list[str]:
-        """A text of several values."""
-        return [part.strip() for part in self.text(keyword).split("\\")] if self.text(keyword) else []
-
-    def integer(self, keyword: str, default: int | None = None) -> int:
-        """A number, written as text or as binary whatever the dictionary says.
-
-        Raises:
-            ScanRefused: absent without default, several values, or no number.
-        """
-        vr, value = self._raw(keyword)
-        stripped = value.strip(b" \0")
-        if not stripped and vr not in _BINARY_VRS:
-            if default is None:
-                raise ScanRefused("malformed", f"{keyword} is missing.")
-            return default
-        if vr not in _BINARY_VRS and re.fullmatch(rb"[+-]?[0-9]{1,12}", stripped):
-            return int(stripped)
-        if len(value) in (2, 4, 8):
-            return int.from_bytes(value, self._order, signed=vr in ("SS", "SL", "SV"))  # type: ignore[arg-type]
-        raise ScanRefused("malformed", f"{keyword} is {len(value)} bytes of VR {vr} and no number.")
-
-
-def _frames(structure: Structure, header: _Header, bits: int) -> list[np.ndarray]:
-    """Every frame (H, W) uint16 with bright air, after all arithmetic has been checked."""
-    height_px, width_px = header.integer("Rows"), header.integer("Columns")
-    count = header.integer("NumberOfFrames", 1)
-    allocated = header.integer("BitsAllocated")
-    check_plane_sizes(count, height_px, width_px, allocated)
-    if header.integer("SamplesPerPixel", 1) != 1 or header.text("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ScanRefused("unsupported_pixels", "Expected one sample a pixel and MONOCHROME1 or MONOCHROME2.")
-    if allocated not in (8, 16) or not 1 <= bits <= allocated or header.integer("HighBit", bits - 1) != bits - 1:
-        raise ScanRefused(
-            "unsupported_pixels", f"Expected 8 or 16 bits allocated and the stored ones lowest, found {allocated} and {bits}."
-        )
-    if header.integer("PixelRepresentation", 0) != 0:
-        raise ScanRefused("unsupported_pixels", "Expected counts, found signed numbers.")
-    if header.text("PixelIntensityRelationship") not in ("", "LIN"):
-        raise ScanRefused("unsupported_pixels", "Expected counts proportional to intensity (LIN).")
-    if PIXEL_DATA not in structure.spans:
-        raise ScanRefused("malformed", "There is no PixelData.")
-    frame_bytes = height_px * width_px * (allocated // 8)
-    if structure.transfer_syntax in ENCAPSULATED:
-        codec = ENCAPSULATED[structure.transfer_syntax]
-        frames = [decode_compressed(part, codec, height_px, width_px, allocated) for part in _compressed_frames(structure, count)]
-    else:
-        start, end = structure.spans[PIXEL_DATA]
-        if not 0 <= end - start - count * frame_bytes <= (count * frame_bytes) % 2:
-            code = "truncated" if end - start < count * frame_bytes else "malformed"
-            needed = f"{count} frames of {height_px} x {width_px} x {allocated} bits need {count * frame_bytes} bytes"
-            raise ScanRefused(code, f"{needed}, found {end - start}.")
-        cuts = (structure.dataset[start + at * frame_bytes : start + (at + 1) * frame_bytes] for at in range(count))
-        frames = [decode_native(cut, height_px, width_px, allocated, is_little_endian=structure.is_little_endian) for cut in cuts]
-    full = np.uint16((1 << bits) - 1)
-    inverted = header.integer("PixelIntensityRelationshipSign", 1) in (-1, 0xFFFF)
-    return [(full - (frame & full)) if inverted else frame & full for frame in frames]
-
-
-def _compressed_frames(structure: Structure, count: int) -> list[bytes]:
-    """The bytes of each frame: one fragment each, all fragments of the only frame, or as the offset table says (PS3.5 A.4)."""
-    if not structure.fragments:
-        raise ScanRefused("malformed", "Encapsulated PixelData has no offset table item.")
-    (table_start, table_end), *fragments = structure.fragments
-    content = structure.dataset
-    if count == 1 and fragments:
-        return [b"".join(content[start:end] for start, end in fragments)]
-    if len(fragments) == count:
-        return [content[start:end] for start, end in fragments]
-    offsets = np.frombuffer(content[table_start : table_start + (table_end - table_start) // 4 * 4], "<u4").tolist()
-    origin = table_end
-    groups: dict[int, list[bytes]] = {offset: [] for offset in offsets}
-    for start, end in fragments:
-        owner = max((offset for offset in offsets if origin + offset <= start - 8), default=None)
-        if owner is not None:
-            groups[owner].append(content[start:end])
-    if len(groups) != count or not all(groups.values()):
-        raise ScanRefused("malformed", f"{len(fragments)} fragments cannot be told apart into {count} frames.")
-    return [b"".join(groups[offset]) for offset in sorted(groups)]
-
-
-def _planes(header: _Header, frames: list[np.ndarray]) -> dict[str, np.ndarray]:
-    kind = header.values("ImageType")
-    stacked = len(kind) > 1 and kind[1] == "MULTI ENERGY"
-    bands = kind[3:] if stacked else [value for value in kind[1:] if value in ENERGIES][:1] or ["HIGH ENERGY"]
+def _grey_planes(elements: Elements, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    kind = elements.values("ImageType")
+    count, rows = numbers.shape[:2]
+    is_stacked = len(kind) > 1 and kind[1] in _MULTI
+    bands = kind[3:] if is_stacked else [value for value in kind[1:] if value in ENERGIES][:1] or ["HIGH ENERGY"]
     names = [ENERGIES.get(band, "") for band in bands]
-    if not names or "" in names or len(set(names)) != len(names):
+    is_named = bool(names) and "" not in names and len(set(names)) == len(names)
+    if is_named and count == len(names):
+        return dict(zip(names, numbers, strict=True))
+    if count > 1:
+        return dict(zip(_frame_names(elements, count), numbers, strict=True))
+    if not is_named:
         raise ScanRefused("unsupported_pixels", "ImageType says MULTI ENERGY and does not name the energies it holds.")
-    if len(frames) == len(names):
-        return dict(zip(names, frames, strict=True))
-    if len(frames) != 1 or len(frames[0]) % len(names):
-        raise ScanRefused("malformed", f"{len(frames)} frames of {len(frames[0])} rows cannot hold {len(names)} energies.")
-    return dict(zip(names, np.split(frames[0], len(names)), strict=True))
+    if rows % len(names):
+        raise ScanRefused("malformed", f"A frame of {rows} rows cannot hold {len(names)} energies.")
+    return dict(zip(names, np.split(numbers[0], len(names)), strict=True))
 
 
-def _moment(day: str, time: str, offset: str) -> datetime | None:
-    """A DICOM date and time as UTC; without an offset it is UTC. None if it is no time."""
-    found = re.fullmatch(r"(\d{8})(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,6}))?", (day + time).replace(":", ""))
-    zone = re.fullmatch(r"([+-])(\d{2})(\d{2})", offset)
-    if not found:
-        return None
-    hour, minute, second = (int(part or 0) for part in found.groups()[1:4])
-    shift = timedelta(hours=int(zone[2]), minutes=int(zone[3])) * (-1 if zone[1] == "-" else 1) if zone else timedelta()
-    try:
-        moment = datetime.strptime(found[1], "%Y%m%d").replace(hour=hour, minute=minute, second=min(second, 59), tzinfo=timezone(shift))
-        return moment.replace(microsecond=int((found[5] or "0").ljust(6, "0"))).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+def _frame_names(elements: Elements, count: int) -> list[str]:
+    """Names of frames: their energies where each says its own, otherwise numbers from 1."""
+    named = [_energy(kind) for kind in frame_facts(elements, count).types]
+    return named if "" not in named and len(set(named)) == count else [f"frame_{index + 1}" for index in range(count)]
 
 
-def _acquired_at(header: _Header) -> datetime | None:
-    offset = header.text("TimezoneOffsetFromUTC")
-    if whole := re.fullmatch(r"([0-9.]{8,21})([+-]\d{4})?", header.text("AcquisitionDateTime")):
-        return _moment(whole[1], "", whole[2] or offset)
-    for kind in ("Acquisition", "Content"):
-        if moment := _moment(header.text(f"{kind}Date"), header.text(f"{kind}Time"), offset):
-            return moment
-    return None
-
-
-def _uid_or_none(uid: str) -> str | None:
-    return uid if re.fullmatch(r"[0-9.]{1,64}", uid) else None
-
-
-def _metadata(header: _Header, structure: Structure) -> ScanMetadata:
-    software, uid, kvp = header.text("SoftwareVersions"), header.text("StudyInstanceUID"), header.text("KVP")
-    calibrated = header.text("DateOfLastCalibration")
-    found: dict[str, str | int | float | None] = {
-        "software": software if re.fullmatch(r"[\w .\\-]{0,31}\d[\w .\\-]{0,31}", software) else None,
-        "sop_class_uid": _uid_or_none(header.text("SOPClassUID")),
-        "sop_instance_uid": _uid_or_none(header.text("SOPInstanceUID")),
-        "study_uid": _uid_or_none(uid),
-        "kvp": float(kvp) if re.fullmatch(r"\d{1,4}(\.\d{1,4})?", kvp) else None,
-        "calibrated_on": calibrated if re.fullmatch(r"\d{8}", calibrated) else None,
-        "object_type": kind if (kind := header.text("OOIType")) in ("BAGGAGE", "CARGO", "PERSON", "VEHICLE", "PARCEL", "OTHER") else None,
-        "transfer_syntax": structure.transfer_syntax,
+def _colour_planes(numbers: np.ndarray, samples: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {
+        name if len(numbers) == 1 else f"frame_{index + 1}_{name}": frame[..., at]
+        for index, frame in enumerate(numbers)
+        for at, name in enumerate(samples)
     }
-    scan_type = header.text("ScanType").lower()
-    return ScanMetadata(
-        manufacturer=header.text("Manufacturer"),
-        model=header.text("ManufacturerModelName"),
-        serial=header.text("DeviceSerialNumber"),
-        site=header.text("InstitutionName"),
-        issuer=header.text("IssuerOfPatientID"),
-        bag=header.text("PatientID"),
-        view=header.text("SeriesDescription"),
-        acquired_at=_acquired_at(header),
-        scan_type=scan_type if re.fullmatch(r"[a-z_ ]{1,16}", scan_type) else "operational",
-        is_projected=header.text("TIPType").upper() not in _NOT_PROJECTED,
-        attributes={name: value for name, value in found.items() if value is not None},
+
+
+def _energy(kind: tuple[str, ...]) -> str:
+    """The plane name of a frame type or image type; empty if value 2 names no energy."""
+    value = kind[1] if len(kind) > 1 else ""
+    if value in ENERGIES:
+        return ENERGIES[value]
+    name = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_")[:32]
+    return name if value not in _UNNAMED and re.match(r"[a-z]", name) else ""
+
+
+def _ct(elements: Elements, syntax: str, layout: Layout, numbers: np.ndarray, source_format: str, *, is_section: bool) -> ScanContent:
+    """The volumes (D, H, W) of a CT file: one for each energy."""
+    if layout.frame.samples != 1:
+        raise ScanRefused("unsupported_pixels", "Expected a CT volume of one sample a voxel.")
+    facts = frame_facts(elements, layout.count)
+    members: dict[str, list[int]] = {}
+    for index, kind in enumerate(facts.types):
+        members.setdefault(_energy(kind) or "ct", []).append(index)
+    if len({len(frames) for frames in members.values()}) != 1:
+        raise ScanRefused("malformed", f"Energies have different numbers of slices: {[len(frames) for frames in members.values()]}.")
+    stacks = {name: stack_frames(facts, frames) for name, frames in members.items()}
+    first = next(iter(stacks.values()))
+    spacing = facts.spacing_mm and first.step_mm and (first.step_mm, *facts.spacing_mm)
+    planes = {
+        name: numbers[stack.frames[0] : stack.frames[-1] + 1] if stack.is_as_stored else numbers[list(stack.frames)]
+        for name, stack in stacks.items()
+    }
+    is_signed = layout.frame.is_signed
+    about = read_metadata(
+        elements,
+        syntax,
+        modality="CT",
+        view=_section(elements, first, is_section=is_section),
+        facts=_facts(elements, layout) | dict(first.notes),
     )
+    scales = {name: stack_scale(facts, stack.frames, is_signed=is_signed) for name, stack in stacks.items()}
+    return ScanContent(planes, dict.fromkeys(planes, layout.bits), about, source_format, scales, spacing or None)
+
+
+def _section(elements: Elements, stack: Stack, *, is_section: bool) -> str:
+    """Which part of a scan a CT file is: its number where it says one, otherwise where its first slice lies, for toolkits give every section of
+    a scan the same UIDs and numbers.
+    """
+    parts = [elements.text("SeriesDescription")]
+    number, total = elements.integer("InConcatenationNumber", 0), elements.integer("InConcatenationTotalNumber", 0)
+    if number > 0:
+        parts.append(f"section {number} of {total}" if total >= number else f"section {number}")
+    elif is_section and (place := stack.notes.get("position_mm")):
+        parts.append(f"section at {str(place).replace(chr(92), ' ')} mm")
+    elif not is_section and len(stack.frames) == 1 and (instance := elements.integer("InstanceNumber", 0)) > 0:
+        parts.append(f"slice {instance}")
+    return ", ".join(filter(None, parts))

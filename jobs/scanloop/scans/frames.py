@@ -1,96 +1,189 @@
-"""One frame of DICOM pixels, native or compressed, as numbers.
+"""One compressed frame of DICOM pixels as the numbers that were put in.
 
 A compressed frame says its own size; it is compared with what the file announces before a decoder may allocate anything. Decoders are those of
-imagecodecs only.
+imagecodecs only. Which of them reads a JPEG is decided by the stream, not by the transfer syntax.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
+from scanloop.scans.codestreams import Announced, check_rle, read_jpeg, read_jpeg2000, read_jpegxl_size, trimmed_rle
 from scanloop.scans.errors import ScanRefused
 
-_SOF_WITHOUT_SIZE = frozenset({0xC4, 0xC8, 0xCC})
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_END_OF_STREAM = b"\xff\xd9"
+_PROBE = bytes.fromhex("5a0fa53c964b2d871e78c3b469d2") * 4
+"""Entropy-coded bytes that mean nothing, put where a stream ends."""
 
 
-def decode_native(content: bytes, height_px: int, width_px: int, bits_allocated: int, *, is_little_endian: bool) -> np.ndarray:
-    """Plain numbers (H, W) as uint16. `content` is exactly one frame."""
-    kind = np.dtype("u1") if bits_allocated == 8 else np.dtype("<u2" if is_little_endian else ">u2")
-    return np.frombuffer(content, kind).reshape(height_px, width_px).astype(np.uint16)
+@dataclass(frozen=True)
+class Frame:
+    """What one frame must be."""
+
+    height_px: int
+    """Rows."""
+    width_px: int
+    """Columns."""
+    samples: int
+    """Samples of a pixel: 1 or 3."""
+    allocated: int
+    """Bits allocated to a sample: 8 or 16."""
+    stored: int
+    """Bits of a sample that count."""
+    is_signed: bool
+    """Whether its numbers are signed."""
+    is_ybr: bool
+    """Whether the file says that three samples are luminance and chrominance."""
+    is_little_endian: bool = True
+    """Byte order of native numbers."""
+    planar: bool = False
+    """Whether native samples come plane by plane."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W), or (H, W, S)."""
+        return (self.height_px, self.width_px) if self.samples == 1 else (self.height_px, self.width_px, self.samples)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the native frame."""
+        return self.height_px * self.width_px * self.samples * (self.allocated // 8)
+
+    @property
+    def number_type(self) -> np.dtype:
+        """How one native sample is written."""
+        return np.dtype(f"{'<' if self.is_little_endian else '>'}u{self.allocated // 8}")
 
 
-def decode_compressed(content: bytes, codec: str, height_px: int, width_px: int, bits_allocated: int) -> np.ndarray:
-    """Decode one frame (H, W) to uint16.
+def native_frame(content: bytes | memoryview, frame: Frame) -> np.ndarray:
+    """Plain numbers of exactly one frame as cells (H, W) or (H, W, S), not copied."""
+    cells = np.frombuffer(content, frame.number_type)
+    if frame.planar:
+        return np.moveaxis(cells.reshape(frame.samples, frame.height_px, frame.width_px), 0, -1)
+    return cells.reshape(frame.shape)
+
+
+def decode_frame(content: bytes, codec: str, frame: Frame) -> np.ndarray:
+    """Decode one frame to cells (H, W) or (H, W, S): unsigned, negative numbers as two's complement of `stored` bits or more.
 
     Raises:
         ScanRefused: the frame is incomplete, or its own header announces another picture than the file does.
     """
+    cells = _CODECS[codec](content, frame)
+    if cells.shape != frame.shape or cells.dtype.kind not in "ui" or cells.dtype.itemsize > frame.allocated // 8:
+        raise ScanRefused("unsupported_pixels", f"A {codec} frame decoded to {cells.dtype} of shape {cells.shape}.")
+    return cells.view(f"u{cells.dtype.itemsize}") if cells.dtype.itemsize == 2 or cells.dtype.kind == "u" else cells.astype("i2").view("u2")
+
+
+def _native(content: bytes, frame: Frame) -> np.ndarray:
+    if len(content) not in (frame.size_bytes, frame.size_bytes + frame.size_bytes % 2):
+        code = "truncated" if len(content) < frame.size_bytes else "malformed"
+        raise ScanRefused(code, f"A frame needs {frame.size_bytes} bytes, found {len(content)}.")
+    return native_frame(content[: frame.size_bytes], frame).astype(f"u{frame.allocated // 8}")
+
+
+def _deflate(content: bytes, frame: Frame) -> np.ndarray:
+    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(content, frame.size_bytes + 2)
+    except zlib.error as error:
+        raise ScanRefused("malformed", f"A deflated frame cannot be inflated: {error}.") from None
+    if not inflater.eof:
+        raise ScanRefused("truncated", "A deflated frame ends before its last block, or holds more than a frame.")
+    return _native(inflated, frame)
+
+
+def _rle(content: bytes, frame: Frame) -> np.ndarray:
     import imagecodecs
 
-    if codec == "rle":
-        _check_rle(content, bits_allocated // 8)
-        kind = np.dtype(f"<u{bits_allocated // 8}")
-        decoded = imagecodecs.dicomrle_decode(content, kind, out=bytearray(height_px * width_px * kind.itemsize))
-        pixels = np.frombuffer(decoded, kind).reshape(height_px, width_px)
-    else:
-        stream = content.rstrip(b"\0") if content[-1:] == b"\0" else content
-        if stream[-2:] != b"\xff\xd9":
-            raise ScanRefused("truncated", f"A {codec} frame has no end marker.")
-        announced = _jpeg2k_size(stream) if codec == "jpeg2k" else _jpeg_size(stream)
-        if announced[:3] != (height_px, width_px, 1) or announced[3] > bits_allocated:
-            raise ScanRefused(
-                "malformed",
-                f"Expected a frame of {height_px} x {width_px} pixels, 1 sample, at most {bits_allocated} bits; its {codec} header says {announced}.",
-            )
-        pixels = getattr(imagecodecs, f"{codec}_decode")(stream)
-    if pixels.shape != (height_px, width_px) or pixels.dtype.kind != "u":
-        raise ScanRefused("unsupported_pixels", f"A {codec} frame decoded to {pixels.dtype} of shape {pixels.shape}.")
-    return pixels.astype(np.uint16)
+    size = frame.allocated // 8
+    check_rle(content, size * frame.samples)
+    kind = np.dtype(f"<u{size}")
+    try:
+        decoded = imagecodecs.dicomrle_decode(content, kind, out=bytearray(frame.size_bytes))
+    except imagecodecs.DicomrleError:
+        content = trimmed_rle(content, size * frame.samples, frame.height_px * frame.width_px)
+        decoded = imagecodecs.dicomrle_decode(content, kind, out=bytearray(frame.size_bytes))
+    if len(decoded) != frame.size_bytes:
+        raise ScanRefused("truncated", f"An RLE frame needs {frame.size_bytes} bytes, found {len(decoded)}.")
+    cells = np.frombuffer(decoded, kind)
+    if frame.samples == 1:
+        return cells.reshape(frame.shape)
+    return np.moveaxis(cells.reshape(frame.samples, frame.height_px, frame.width_px), 0, -1)
 
 
-def _check_rle(content: bytes, segments: int) -> None:
-    """The header of 16 words: number of segments, then their offsets, rising and inside. Source: PS3.5 annex G.5."""
-    if len(content) < 64:
-        raise ScanRefused("truncated", f"An RLE frame of {len(content)} bytes has no header of 64.")
-    count, *offsets = np.frombuffer(content[:64], "<u4").tolist()
-    used = offsets[:segments]
-    if count != segments or used != sorted(set(used)) or used[0] != 64 or used[-1] >= len(content):
-        raise ScanRefused(
-            "malformed", f"An RLE frame of {len(content)} bytes has {count} segments at {used}; expected {segments}, from 64 on."
-        )
+def _expect(found: Announced, frame: Frame, codec: str) -> None:
+    """Compare what a codestream announces with what the file does."""
+    same = (found.height_px, found.width_px, found.samples) == (frame.height_px, frame.width_px, frame.samples)
+    if not same or not 2 <= found.bits <= frame.allocated:
+        expected = f"{frame.height_px} x {frame.width_px} pixels, {frame.samples} samples, 2 to {frame.allocated} bits"
+        raise ScanRefused("malformed", f"Expected a frame of {expected}; its {codec} header says {found}.")
 
 
-def _jpeg_size(stream: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, components and bits from the frame header of a JPEG or JPEG-LS stream. Source: ITU-T T.81, B.2.2; T.87, C.2.2."""
-    if stream[:2] != b"\xff\xd8":
-        raise ScanRefused("malformed", "A JPEG frame does not start as one.")
-    position = 2
-    while position + 4 <= len(stream):
-        if stream[position] != 0xFF:
-            break
-        marker = stream[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker in _STANDALONE:
-            position += 2
-            continue
-        length = int.from_bytes(stream[position + 2 : position + 4], "big")
-        if (0xC0 <= marker <= 0xCF and marker not in _SOF_WITHOUT_SIZE) or marker == 0xF7:
-            header = stream[position + 4 : position + 10]
-            if len(header) < 6:
-                break
-            return int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big"), header[5], header[0]
-        if length < 2 or marker == 0xDA:
-            break
-        position += 2 + length
-    raise ScanRefused("malformed", "A JPEG frame has no frame header.")
+def _place_sign(cells: np.ndarray, found: Announced, frame: Frame) -> np.ndarray:
+    """Refuse numbers whose sign bit is in doubt: signed by the file, unsigned and of another precision by their own header."""
+    if frame.is_signed and not found.is_signed and found.bits < frame.stored and int(cells.max()) >> (found.bits - 1):
+        raise ScanRefused("malformed", f"Signed numbers of {frame.stored} bits are coded as {found.bits} bits without sign.")
+    return cells
 
 
-def _jpeg2k_size(stream: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, components and bits from the SIZ marker of a JPEG 2000 codestream. Source: ITU-T T.800, A.5.1."""
-    if stream[:4] != b"\xff\x4f\xff\x51" or len(stream) < 43:
-        raise ScanRefused("malformed", "A JPEG 2000 frame does not start as a codestream.")
-    right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
-    return bottom - top, right - left, int.from_bytes(stream[40:42], "big"), (stream[42] & 0x7F) + 1
+def _jpeg(content: bytes, frame: Frame) -> np.ndarray:
+    import imagecodecs
+
+    jpeg = read_jpeg(content)
+    stream = jpeg.stream
+    _expect(jpeg.picture, frame, "JPEG")
+    if jpeg.process == "jpegls":
+        return _place_sign(imagecodecs.jpegls_decode(stream), jpeg.picture, frame)
+    if jpeg.process == "lossless" and jpeg.is_plain:
+        return _place_sign(imagecodecs.ljpeg_decode(stream), jpeg.picture, frame)
+    if jpeg.process == "lossless" or frame.samples == 1:
+        return _place_sign(_libjpeg(stream), jpeg.picture, frame)
+    if jpeg.is_ybr is not None and jpeg.is_ybr != frame.is_ybr:
+        raise ScanRefused("malformed", "A JPEG frame and its file disagree on whether its samples are red, green and blue.")
+    return _libjpeg(stream, "YCBCR" if frame.is_ybr else "RGB", "RGB")
+
+
+def _libjpeg(stream: bytes, colours: str | None = None, wanted: str | None = None) -> np.ndarray:
+    """Decode with libjpeg-turbo, which fills up what is missing in silence: bytes put before the end must change nothing."""
+    import imagecodecs
+
+    probe = stream[:-2] + _PROBE + _END_OF_STREAM
+    cells, probed = (imagecodecs.jpeg8_decode(part, colorspace=colours, outcolorspace=wanted) for part in (stream, probe))
+    if not np.array_equal(cells, probed):
+        raise ScanRefused("truncated", "A JPEG frame ends before its last pixel.")
+    return cells
+
+
+def _jpeg2000(content: bytes, frame: Frame) -> np.ndarray:
+    import imagecodecs
+
+    stream = content.rstrip(b"\0") if content[-1:] == b"\0" else content
+    if stream[-2:] != _END_OF_STREAM:
+        raise ScanRefused("truncated", "A JPEG 2000 frame has no end marker.")
+    found = read_jpeg2000(stream)
+    _expect(found.picture, frame, "JPEG 2000")
+    return _place_sign(imagecodecs.jpeg2k_decode(found.codestream), found.picture, frame)
+
+
+def _jpegxl(content: bytes, frame: Frame) -> np.ndarray:
+    import imagecodecs
+
+    size = read_jpegxl_size(content)
+    if size != (frame.height_px, frame.width_px):
+        raise ScanRefused("malformed", f"Expected a frame of {frame.height_px} x {frame.width_px} pixels; its JPEG XL header says {size}.")
+    return imagecodecs.jpegxl_decode(content, keeporientation=True)
+
+
+_CODECS: dict[str, Callable[[bytes, Frame], np.ndarray]] = {
+    "native": _native,
+    "deflate": _deflate,
+    "rle": _rle,
+    "jpeg": _jpeg,
+    "jpeg2000": _jpeg2000,
+    "jpegxl": _jpegxl,
+}

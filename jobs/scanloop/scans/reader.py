@@ -46,9 +46,9 @@ def _load_parsers() -> None:
     from pydicom import config
 
     config.settings.reading_validation_mode = config.IGNORE
-    for codec in ("png", "zlib", "ljpeg", "jpegls", "jpeg2k", "dicomrle", "lzw", "packbits", "zstd", "jpeg"):
+    for codec in ("png", "zlib", "ljpeg", "jpegls", "jpeg2k", "dicomrle", "lzw", "packbits", "zstd", "jpeg", "jpeg8", "jpegxl"):
         getattr(imagecodecs, f"{codec}_decode")
-    for module in ("pydicom.charset", "pydicom.datadict", "pydicom.filereader"):
+    for module in ("pydicom.charset", "pydicom._dicom_dict"):
         import_module(module)
 
 
