@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from scanloop.scans.content import ScanContent
 
 app = typer.Typer(no_args_is_help=True, help="Look at one file as intake would, without a deployment.")
@@ -68,18 +70,38 @@ def _facts(file: Path, content: ScanContent) -> dict[str, Any]:
 
 
 def _write(content: ScanContent, stem: str, out: Path, palette: str) -> list[str]:
-    from scanloop.scans.planes import encode_planes, scale_to_16_bits
-    from scanloop.scans.views import encode_png, grey, pseudo_colour
+    """The curated planes, each plane's numbers as the file holds them, the pictures, and how each picture lies in the scan."""
+    from scanloop.scans.pictures import views_of
+    from scanloop.scans.planes import encode_planes
+    from scanloop.scans.views import encode_png
 
     out.mkdir(parents=True, exist_ok=True)
-    planes = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
-    files = {f"{stem}.planes.tiff": encode_planes(content.planes, content.bits)}
-    files |= {f"{stem}.{name}.png": encode_png(grey(pixels)) for name, pixels in planes.items()}
-    if {"high", "low"} <= planes.keys():
-        files[f"{stem}.colour.png"] = encode_png(pseudo_colour(planes["high"], planes["low"], palette))
-    for name, data in files.items():
+    written: list[str] = []
+
+    def put(name: str, data: bytes) -> None:
         (out / name).write_bytes(data)
-    return [str(out / name) for name in files]
+        written.append(str(out / name))
+
+    put(f"{stem}.planes.tiff", encode_planes(content.planes, content.bits))
+    for name in content.planes:
+        put(f"{stem}.{name}.tiff", _stored_tiff(content.stored(name)))
+    transforms = {}
+    for view in views_of(content, palette):
+        put(f"{stem}.{view.name}.png", encode_png(view.pixels))
+        transforms[view.name] = {"kind": view.kind, "transform": view.transform.as_dict()}
+    put(f"{stem}.views.json", (json.dumps(transforms, indent=1) + "\n").encode())
+    return written
+
+
+def _stored_tiff(numbers: np.ndarray) -> bytes:
+    """A plane (H, W) or volume (D, H, W), uint16 or int16, as a plain TIFF with a page a slice: what any reader opens."""
+    import io
+
+    import tifffile
+
+    target = io.BytesIO()
+    tifffile.imwrite(target, numbers, photometric="minisblack", metadata=None, software=False)
+    return target.getvalue()
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -89,11 +111,12 @@ def _print(facts: dict[str, Any]) -> None:
 
     table = Table("", "", show_header=False)
     for name, value in facts.items():
-        if name not in ("statistics", "planes"):
+        if name not in ("statistics", "planes", "views"):
             table.add_row(name, escape(", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     for plane in facts["planes"]:
         figures = facts["statistics"][plane["name"]]
-        quality = f"air {figures['air_mean']:.3f}, dead columns {figures['dead_columns']}"
-        text = f"{plane['height_px']} x {plane['width_px']} px, {plane['bits']} bits, {quality}"
+        depth = f"{plane['depth_px']} x " if "depth_px" in plane else ""
+        quality = f", air {figures['air_mean']:.3f}, dead columns {figures['dead_columns']}" if not depth else ""
+        text = f"{depth}{plane['height_px']} x {plane['width_px']} px, {plane['bits']} bits{quality}"
         table.add_row(f"plane {plane['name']}", text)
     Console().print(table)

@@ -9,6 +9,7 @@ from typing import Any
 from scanloop.scans.content import ScanContent
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.fingerprint import perceptual_hash, volume_hash
+from scanloop.scans.pictures import listed_views
 from scanloop.scans.planes import scale_to_16_bits
 from scanloop.scans.statistics import PlaneStatistics, plane_statistics, volume_statistics
 
@@ -42,7 +43,7 @@ def measurement(content: ScanContent, planes_key: str, *, delivered_site: str, s
     """The columns of a scan that reading it again may change."""
     statistics, phash = _figures(content)
     about = content.metadata
-    attributes: Row = {**about.attributes, "delivered_site": delivered_site, "missing": list(about.missing)}
+    attributes: Row = {**about.attributes, "delivered_site": delivered_site, "missing": list(about.missing), "views": listed_views(content)}
     if sidecar_sha256:
         attributes |= {"sidecar_sha256": sidecar_sha256, "sidecar_key": raw_key(sidecar_sha256)}
     return {
