@@ -156,11 +156,15 @@ def test_inspect_says_what_a_file_is_and_writes_its_pictures(command: Command, t
     assert facts["scan_id"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert PEOPLE not in done.stdout + done.stderr
     written = sorted(Path(path).name for path in facts["written"])
-    assert written == [f"bag.{name}" for name in ("colour.png", "high.png", "high.tiff", "low.png", "low.tiff", "planes.tiff", "views.json")]
+    assert written == [
+        f"bag.{name}" for name in ("colour.png", "high.png", "high.tiff", "low.png", "low.tiff", "planes.tiff", "views.json")
+    ]
     for name, pixels in planes.items():
         assert (tifffile.imread(tmp_path / "out" / f"bag.{name}.tiff") == pixels).all()
     views = json.loads((tmp_path / "out" / "bag.views.json").read_text())
-    assert {name: ViewTransform.from_dict(view["transform"]) for name, view in views.items()} == dict.fromkeys(("high", "low", "colour"), IDENTITY)
+    assert {name: ViewTransform.from_dict(view["transform"]) for name, view in views.items()} == dict.fromkeys(
+        ("high", "low", "colour"), IDENTITY
+    )
     colour = imagecodecs.png_decode((tmp_path / "out" / "bag.colour.png").read_bytes())
     assert colour.shape == (*planes["high"].shape, 3)
     assert "argus-line-2-sn-7" in command("scan", "inspect", str(file)).stdout
