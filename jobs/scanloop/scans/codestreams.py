@@ -134,7 +134,7 @@ class Jpeg2000:
     picture: Announced
     """What its SIZ marker says."""
     codestream: bytes
-    """The codestream without boxes around it."""
+    """The codestream from its start to its end marker, without boxes around it."""
 
 
 def read_jpeg2000(stream: bytes) -> Jpeg2000:
@@ -154,7 +154,23 @@ def read_jpeg2000(stream: bytes) -> Jpeg2000:
         raise ScanRefused("unsupported_pixels", "A JPEG 2000 frame has components of a coarser grid.")
     if capabilities & _PART_2:
         raise ScanRefused("unsupported_encoding", "A JPEG 2000 frame needs extensions of part 2, which are not read.")
-    return Jpeg2000(Announced(bottom - top, right - left, samples, (depth & 0x7F) + 1, is_signed=bool(depth & 0x80)), stream)
+    picture = Announced(bottom - top, right - left, samples, (depth & 0x7F) + 1, is_signed=bool(depth & 0x80))
+    return Jpeg2000(picture, stream[: _jpeg2000_end(stream)])
+
+
+def _jpeg2000_end(stream: bytes) -> int:
+    """Where the end marker ends: behind the main header and as many bytes of tile-parts as they say (T.800 A.4.2)."""
+    position = 2
+    while (marker := stream[position : position + 2]) != b"\xff\xd9":
+        if len(stream) < position + 12 or marker[:1] != b"\xff":
+            raise ScanRefused("truncated", "A JPEG 2000 frame ends before its end marker.")
+        if marker == b"\xff\x90":
+            length = int.from_bytes(stream[position + 6 : position + 10], "big")
+            # The last tile-part may leave its length open; then it reaches to the end marker, which is the last one there is.
+            position = position + length if length >= 12 else max(stream.rfind(b"\xff\xd9"), position + 12)
+        else:
+            position += 2 + max(2, int.from_bytes(stream[position + 2 : position + 4], "big"))
+    return position + 2
 
 
 def read_jpegxl_size(stream: bytes) -> tuple[int, int]:

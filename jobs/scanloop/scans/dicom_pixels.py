@@ -23,7 +23,10 @@ COLOURS = {"RGB": ("red", "green", "blue"), "YBR_RCT": ("red", "green", "blue"),
 """Photometric interpretation to what its three samples are, once decoded."""
 _YBR = frozenset({"YBR_FULL", "YBR_FULL_422"})
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
-_MAX_PADDING_BYTES = 64
+_CELL_CODECS = ("", "native", "rle", "deflate")
+"""Codecs that keep the bits of a cell where they are."""
+_MAX_PADDING_BYTES = 512
+"""Zeros that may follow the last pixel: a sector."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,11 @@ def read_layout(structure: Structure, elements: Elements, *, is_volume: bool) ->
     codec = ENCAPSULATED.get(structure.transfer_syntax, "")
     photometric = elements.text("PhotometricInterpretation")
     names = _sample_names(samples, photometric, codec)
-    if allocated not in (8, 16, 32) or (allocated == 32 and codec):
-        raise ScanRefused("unsupported_pixels", f"Expected 8, 16 or uncompressed 32 bits allocated, found {allocated}.")
+    is_exact = codec in _CELL_CODECS
+    if allocated not in (8, 16, 32) or (allocated == 32 and not is_exact):
+        raise ScanRefused("unsupported_pixels", f"Expected 8 or 16 bits allocated, or 32 coded as they are, found {allocated}.")
     high_bit = elements.integer("HighBit", stored - 1)
-    if (
-        not 1 <= stored <= allocated
-        or not stored - 1 <= high_bit < allocated
-        or (high_bit != stored - 1 and codec not in ("", "native", "rle", "deflate"))
-    ):
+    if not 1 <= stored <= allocated or not stored - 1 <= high_bit < allocated or (high_bit >= stored and not is_exact):
         raise ScanRefused(
             "unsupported_pixels", f"Bits {high_bit - stored + 1} to {high_bit} of {allocated} are no place for {stored} bits."
         )
@@ -129,7 +129,7 @@ def _native_cells(structure: Structure, layout: Layout) -> np.ndarray:
     frame, (start, end) = layout.frame, structure.spans[PIXEL_DATA]
     needed = layout.count * frame.size_bytes
     excess = end - start - needed
-    padding = structure.dataset[start + needed : end] if 0 < excess <= _MAX_PADDING_BYTES else b""
+    padding = structure.dataset[start + needed : end] if 0 < excess <= min(_MAX_PADDING_BYTES, frame.size_bytes) else b""
     if excess < 0 or (excess > needed % 2 and (len(padding) != excess or padding.strip(b"\0"))):
         code = "truncated" if excess < 0 else "malformed"
         found = f"{layout.count} frames of {frame.shape} x {frame.allocated} bits need {needed} bytes"

@@ -195,7 +195,9 @@ def _inflate(deflated: memoryview) -> bytes:
         raise ScanRefused("too_large", f"The deflated dataset inflates to more than {MAX_INFLATED_BYTES} bytes.")
     if not inflater.eof:
         raise ScanRefused("truncated", "The deflated dataset ends before its last block.")
-    if inflater.unused_data.strip(b"\0"):
+    # Some writers end the stream as gzip does, with a checksum and the size (RFC 1952, section 2.3.1).
+    trailer = struct.pack("<II", zlib.crc32(inflated), len(inflated))
+    if inflater.unused_data.strip(b"\0") and inflater.unused_data != trailer:
         raise ScanRefused("malformed", f"{len(inflater.unused_data)} bytes follow the deflated dataset.")
     return inflated
 
