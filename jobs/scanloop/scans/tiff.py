@@ -1,10 +1,10 @@
-"""Greyscale TIFF exports, 8 or 16 bits, planes as pages or stacked as the sidecar says.
+"""TIFF exports of 8 or 16 bits: planes as pages, as samples of a pixel (chunky or planar), or stacked, as the sidecar says.
 
 A small reader of its own, because what it must do is refuse: every count, offset and size in the file is checked against the file's length and the
 limits before it is followed, and every strip or tile is unpacked into a buffer of exactly the size it must have.
 
-Source: TIFF 6.0, sections 2 (structure), 4 (greyscale), 9 (PackBits), 13 (LZW), 14 (predictor), 15 (tiles); Adobe Photoshop TIFF Technical Notes
-(deflate); the BigTIFF design.
+Source: TIFF 6.0, sections 2 (structure), 4 (greyscale), 6 (RGB), 9 (PackBits), 13 (LZW), 14 (predictor), 15 (tiles), and PlanarConfiguration in
+section 8; Adobe Photoshop TIFF Technical Notes (deflate); the BigTIFF design.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class _Page:
     height_px: int
     width_px: int
     bits: int
+    samples: int
+    is_planar: bool
     is_inverted: bool
     codec: str
     has_predictor: bool
@@ -49,17 +51,17 @@ class _Page:
 
 
 def read_tiff(content: bytes) -> tuple[list[np.ndarray], int]:
-    """Every full-resolution page (H, W) uint16 of a TIFF, and their bits.
+    """Every full-resolution page (H, W) uint16 of a TIFF, and their bits. A page of several samples a pixel is as many pages, in their order.
 
     Raises:
-        ScanRefused: incomplete, contradictory, too large, coloured, or compressed in a way that is not read.
+        ScanRefused: incomplete, contradictory, too large, in a palette, or compressed in a way that is not read.
     """
     reader = _Reader(content)
     pages = reader.pages()
     if len({(page.height_px, page.width_px, page.bits) for page in pages}) != 1:
         raise ScanRefused("unsupported_pixels", "Expected pages of one size and depth.")
-    check_plane_sizes(len(pages), pages[0].height_px, pages[0].width_px, pages[0].bits)
-    return [reader.pixels(page) for page in pages], pages[0].bits
+    check_plane_sizes(sum(page.samples for page in pages), pages[0].height_px, pages[0].width_px, pages[0].bits)
+    return [pixels for page in pages for pixels in reader.pixels(page)], pages[0].bits
 
 
 class _Reader:
@@ -130,18 +132,16 @@ class _Reader:
     def _page(self, tags: Mapping[int, tuple[str, int, int]]) -> _Page:
         """Check everything a page announces."""
         width_px, height_px = self._first(tags, 256), self._first(tags, 257)
-        samples, bits = self._first(tags, 277, 1), self._first(tags, 258, 1) if self._first(tags, 277, 1) == 1 else 0
-        check_plane_sizes(1, height_px, width_px, bits or 16)
-        photometric, compression = self._first(tags, 262), self._first(tags, 259, 1)
-        if (
-            samples != 1
-            or bits not in (8, 16)
-            or photometric not in (0, 1)
-            or self._first(tags, 339, 1) != 1
-            or self._first(tags, 266, 1) != 1
-        ):
-            found = f"{samples} samples of {bits} bits, photometric {photometric}"
-            raise ScanRefused("unsupported_pixels", f"Expected unsigned grey pixels of 8 or 16 bits, found {found}.")
+        samples = self._first(tags, 277, 1)
+        check_plane_sizes(samples, height_px, width_px, 16)
+        bits, sign = self._same(tags, 258, samples, 1), self._same(tags, 339, samples, 1)
+        photometric, compression, planar = self._first(tags, 262), self._first(tags, 259, 1), self._first(tags, 284, 1)
+        if bits not in (8, 16) or photometric not in (0, 1, 2) or sign != 1 or self._first(tags, 266, 1) != 1 or planar not in (1, 2):
+            found = f"{samples} samples of {bits} bits, photometric {photometric}, planar configuration {planar}"
+            raise ScanRefused(
+                "unsupported_pixels", f"Expected unsigned pixels of 8 or 16 bits, grey or colours, top left first, found {found}."
+            )
+        is_planar = planar == 2 and samples > 1
         if compression not in _CODECS:
             raise ScanRefused("unsupported_encoding", f"The TIFF compression {compression} is not read.")
         predictor = self._first(tags, 317, 1)
@@ -151,9 +151,10 @@ class _Reader:
             segment_width, segment_height = self._first(tags, 322), self._first(tags, 323)
         else:
             segment_width, segment_height = width_px, min(self._first(tags, 278, height_px), height_px)
-        check_plane_sizes(1, segment_height, segment_width, bits)
-        count = -(-height_px // segment_height) * -(-width_px // segment_width)
-        if count > _MAX_SEGMENTS or count * segment_height * segment_width > 4 * height_px * width_px + _MAX_PADDING_PX:
+        check_plane_sizes(1 if is_planar else samples, segment_height, segment_width, bits)
+        a_plane = -(-height_px // segment_height) * -(-width_px // segment_width)
+        count = a_plane * (samples if is_planar else 1)
+        if count > _MAX_SEGMENTS or a_plane * segment_height * segment_width > 4 * height_px * width_px + _MAX_PADDING_PX:
             raise ScanRefused("too_large", f"{count} strips or tiles are more than a picture of {height_px} x {width_px} needs.")
         offsets = self._values(tags, 324 if tiled else 273, count)
         sizes = self._values(tags, 325 if tiled else 279, count)
@@ -163,6 +164,8 @@ class _Reader:
             height_px,
             width_px,
             bits,
+            samples,
+            is_planar,
             photometric == 0,
             _CODECS[compression],
             predictor == 2,
@@ -173,28 +176,41 @@ class _Reader:
             sizes,
         )
 
-    def pixels(self, page: _Page) -> np.ndarray:
-        """Unpack one page (H, W) to uint16 with bright air."""
-        pixels = np.zeros((page.height_px, page.width_px), np.uint16)
+    def _same(self, tags: Mapping[int, tuple[str, int, int]], tag: int, samples: int, default: int) -> int:
+        """The value that a tag has for every sample; some writers give it once for all."""
+        if tag not in tags:
+            return default
+        values = set(self._values(tags, tag, samples if tags[tag][1] != 1 else 1))
+        if len(values) != 1:
+            raise ScanRefused("unsupported_pixels", f"Expected the same value of tag {tag} for all samples, found {sorted(values)}.")
+        return values.pop()
+
+    def pixels(self, page: _Page) -> list[np.ndarray]:
+        """Unpack one page to planes (H, W) uint16 with bright air, one a sample."""
+        planes = np.zeros((page.samples, page.height_px, page.width_px), np.uint16)
         across = -(-page.width_px // page.segment_width_px)
+        a_plane = across * -(-page.height_px // page.segment_height_px)
         for index, (offset, size) in enumerate(zip(page.offsets, page.sizes, strict=True)):
-            top, left = index // across * page.segment_height_px, index % across * page.segment_width_px
+            sample, place = divmod(index, a_plane) if page.is_planar else (slice(None), index)
+            top, left = place // across * page.segment_height_px, place % across * page.segment_width_px
             # The last strip holds only the rows that are left; a tile is always whole (TIFF 6.0, sections 8 and 15).
             rows = page.segment_height_px if page.is_tiled else min(page.segment_height_px, page.height_px - top)
-            segment = self._segment(self.content[offset : offset + size], page, rows)
-            pixels[top : top + rows, left : left + page.segment_width_px] = segment[: page.height_px - top, : page.width_px - left]
-        return np.uint16((1 << page.bits) - 1) - pixels if page.is_inverted else pixels
+            segment = self._segment(self.content[offset : offset + size], page, rows)[:, : page.height_px - top, : page.width_px - left]
+            planes[sample, top : top + rows, left : left + page.segment_width_px] = segment[0] if page.is_planar else segment
+        return list(np.uint16((1 << page.bits) - 1) - planes if page.is_inverted else planes)
 
     def _segment(self, packed: bytes, page: _Page, rows: int) -> np.ndarray:
+        """One strip or tile as (samples in it, rows, columns) uint16."""
         import imagecodecs
 
-        expected = rows * page.segment_width_px * (page.bits // 8)
+        samples = 1 if page.is_planar else page.samples
+        expected = rows * page.segment_width_px * samples * (page.bits // 8)
         unpacked = getattr(imagecodecs, f"{page.codec}_decode")(packed, out=expected) if page.codec else packed
         if len(unpacked) < expected or (not page.codec and len(unpacked) > expected + 1):
             code = "truncated" if len(unpacked) < expected else "malformed"
             raise ScanRefused(code, f"A strip or tile needs {expected} bytes, found {len(unpacked)}.")
         kind = np.dtype("u1") if page.bits == 8 else np.dtype(self.order + "u2")
-        segment = np.frombuffer(unpacked, kind, rows * page.segment_width_px).reshape(rows, page.segment_width_px)
+        segment = np.frombuffer(unpacked, kind, rows * page.segment_width_px * samples).reshape(rows, page.segment_width_px, samples)
         if page.has_predictor:
-            return np.cumsum(segment, axis=1, dtype=np.uint8 if page.bits == 8 else np.uint16).astype(np.uint16)
-        return segment.astype(np.uint16)
+            segment = np.cumsum(segment, axis=1, dtype=np.uint8 if page.bits == 8 else np.uint16)
+        return np.moveaxis(segment, 2, 0).astype(np.uint16)
