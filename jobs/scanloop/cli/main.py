@@ -18,6 +18,7 @@ ROOMS = {
     "product-line": "product_line",
     "ingest": "ingest",
     "scan": "scan",
+    "bag": "bag",
     "quarantine": "quarantine",
     "validation": "validation",
     "selection": "selection",

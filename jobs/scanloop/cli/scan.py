@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from scanloop.scans.content import ScanContent
 
+_NAMED_UIDS = ("sop_class", "transfer_syntax")
+_TEXTS = ("manufacturer", "model", "serial", "site", "issuer", "bag", "view")
+
 app = typer.Typer(no_args_is_help=True, help="Look at one file as intake would, without a deployment.")
 
 
@@ -33,6 +36,8 @@ def inspect(
     """Read a file in the sandbox and say what it is. Exit code 65 with the reason if it would go to quarantine."""
     from tempfile import TemporaryDirectory
 
+    from scanloop.errors import DataWrong
+    from scanloop.scans.errors import ScanRefused
     from scanloop.scans.sandbox import Sandbox
     from scanloop.scans.sidecar import SUFFIX
     from scanloop.scans.views import palette_named
@@ -43,7 +48,12 @@ def inspect(
     # Copies, so that the confined reader may see these two files and nothing beside them.
     with TemporaryDirectory(prefix="scanloop-") as folder, Sandbox(Path(folder)) as sandbox:
         copy = Path(copyfile(file, Path(folder) / "file"))
-        content = sandbox.read(copy, Path(copyfile(sidecar, Path(folder) / "sidecar")) if sidecar else None)
+        try:
+            content = sandbox.read(copy, Path(copyfile(sidecar, Path(folder) / "sidecar")) if sidecar else None)
+        except ScanRefused as refusal:
+            if as_json:
+                sys.stdout.write(json.dumps({"refused": refusal.reason_code, "reason": refusal.message}, indent=1) + "\n")
+            raise DataWrong(f"{refusal.message} It would go to quarantine as {refusal.reason_code}.") from None
     facts = _facts(file, content)
     if out is not None:
         facts["written"] = _write(content, file.stem, out, palette)
@@ -59,14 +69,25 @@ def _facts(file: Path, content: ScanContent) -> dict[str, Any]:
 
     about = content.metadata
     row = measurement(content, "", delivered_site="", sidecar_sha256=None)
-    kept = ["source_format", "site_id", "scanner_id", "bag_id", "view_name", "acquired_at", "scan_type", "is_projected"]
+    kept = ["source_format", "modality", "site_id", "scanner_id", "bag_id", "view_name", "acquired_at", "scan_type", "is_projected"]
     kept += ["planes", "statistics", "phash"]
+    uids = {name: _uid_name(str(about.attributes.get(f"{name}_uid", about.attributes.get(name, "")))) for name in _NAMED_UIDS}
     return {
         "scan_id": sha256_of(file)[0],
         **{name: row[name] for name in kept},
+        **{name: said for name, said in uids.items() if said},
+        "metadata": {name: getattr(about, name) for name in _TEXTS},
         "attributes": dict(about.attributes),
         "missing": list(about.missing),
     }
+
+
+def _uid_name(uid: str) -> str:
+    """What a UID is called in the standard, with the UID; empty for none."""
+    from pydicom.uid import UID
+
+    known = {"1.2.840.10008.1.2.1.64": "Explicit VR Little Endian, extended lengths"}
+    return f"{known.get(uid) or UID(uid, validation_mode=0).name} ({uid})" if uid else ""
 
 
 def _write(content: ScanContent, stem: str, out: Path, palette: str) -> list[str]:
@@ -84,7 +105,8 @@ def _write(content: ScanContent, stem: str, out: Path, palette: str) -> list[str
 
     put(f"{stem}.planes.tiff", encode_planes(content.planes, content.bits))
     for name in content.planes:
-        put(f"{stem}.{name}.tiff", _stored_tiff(content.stored(name)))
+        _write_stored(out / f"{stem}.{name}.tiff", content.stored(name))
+        written.append(str(out / f"{stem}.{name}.tiff"))
     transforms = {}
     for view in views_of(content, palette):
         put(f"{stem}.{view.name}.png", encode_png(view.pixels))
@@ -93,15 +115,13 @@ def _write(content: ScanContent, stem: str, out: Path, palette: str) -> list[str
     return written
 
 
-def _stored_tiff(numbers: np.ndarray) -> bytes:
-    """A plane (H, W) or volume (D, H, W), uint16 or int16, as a plain TIFF with a page a slice: what any reader opens."""
-    import io
-
+def _write_stored(path: Path, numbers: np.ndarray) -> None:
+    """Write a plane (H, W) or volume (D, H, W), uint16 or int16, as a plain TIFF with a page a slice: what any reader opens."""
     import tifffile
 
-    target = io.BytesIO()
-    tifffile.imwrite(target, numbers, photometric="minisblack", metadata=None, software=False)
-    return target.getvalue()
+    with tifffile.TiffWriter(path) as tiff:
+        for page in numbers if numbers.ndim == 3 else (numbers,):
+            tiff.write(page, photometric="minisblack", metadata=None, software=False, contiguous=False)
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -112,11 +132,27 @@ def _print(facts: dict[str, Any]) -> None:
     table = Table("", "", show_header=False)
     for name, value in facts.items():
         if name not in ("statistics", "planes", "views"):
-            table.add_row(name, escape(", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            table.add_row(name, escape(_shown(value)))
     for plane in facts["planes"]:
-        figures = facts["statistics"][plane["name"]]
-        depth = f"{plane['depth_px']} x " if "depth_px" in plane else ""
-        quality = f", air {figures['air_mean']:.3f}, dead columns {figures['dead_columns']}" if not depth else ""
-        text = f"{depth}{plane['height_px']} x {plane['width_px']} px, {plane['bits']} bits{quality}"
-        table.add_row(f"plane {plane['name']}", text)
+        table.add_row(f"plane {plane['name']}", escape(_plane_line(plane, facts["statistics"][plane["name"]])))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part != "")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _plane_line(plane: dict[str, Any], figures: dict[str, Any]) -> str:
+    """A plane in words: size, depth, scale, quality."""
+    depth = f"{plane['depth_px']} x " if "depth_px" in plane else ""
+    parts = [f"{depth}{plane['height_px']} x {plane['width_px']} px", f"{plane['bits']} bits"]
+    if spacing := plane.get("spacing_mm"):
+        parts.append(f"voxels of {' x '.join(f'{side:g}' for side in spacing)} mm")
+    if scale := plane.get("scale"):
+        parts += [word for word in ("signed", "inverted") if scale[f"is_{word}"]]
+        parts.append(f"value = {scale['slope']:g} * number + {scale['intercept']:g} {scale['unit']}".strip())
+    if not depth:
+        parts += [f"air {figures['air_mean']:.3f}", f"dead columns {figures['dead_columns']}"]
+    return ", ".join(parts)

@@ -23,7 +23,11 @@ OUTPUT_BYTES = 512 << 20
 OPEN_FILES = 64
 """Files it may have open."""
 CPU_S = 10
-"""Processor time for one file."""
+"""Processor time for one file of a view's size."""
+LARGE_BYTES = 16 << 20
+"""A file larger than this is a CT volume."""
+CPU_S_PER_MIB = 0.25
+"""Processor time that each MiB beyond that adds. JPEG 2000, the slowest codec, needs half of it."""
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -67,6 +71,11 @@ def confine(writable: Path, readable: Iterable[Path] = ()) -> dict[str, bool]:
         "network_namespace": libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0,
         "file_rules": _restrict_files(libc, writable, readable),
     }
+
+
+def cpu_s(size_bytes: int) -> int:
+    """Processor time that a file of this size may take."""
+    return CPU_S + int(max(0, size_bytes - LARGE_BYTES) / (1 << 20) * CPU_S_PER_MIB)
 
 
 def allow_cpu(seconds: int = CPU_S) -> None:

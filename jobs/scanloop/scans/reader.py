@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from scanloop.scans.confine import allow_cpu, confine
+from scanloop.scans.confine import LARGE_BYTES, allow_cpu, confine, cpu_s
 
 
 def main() -> None:
@@ -60,7 +60,11 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
 
     try:
         with Path(request["path"]).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGE_BYTES:
+                allow_cpu(cpu_s(min(size, MAX_FILE_BYTES)))
+            # Asking for more than there is would reserve it.
+            content = file.read(min(size, MAX_FILE_BYTES) + 1)
         sidecar = None
         if request["sidecar"]:
             with Path(request["sidecar"]).open("rb") as file:

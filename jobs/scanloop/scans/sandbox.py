@@ -26,12 +26,14 @@ from pydantic import ValidationError
 
 from scanloop.errors import WorldUnavailable
 from scanloop.scans.answers import Answer, clean_sentence, content_of
-from scanloop.scans.confine import CPU_S, MEMORY_BYTES
+from scanloop.scans.confine import CPU_S, MEMORY_BYTES, cpu_s
 from scanloop.scans.content import ScanContent
 from scanloop.scans.errors import REASONS, ScanRefused
 
 WALL_S = 30.0
-"""Longest time for one file, whatever it waits for."""
+"""Longest time for one file of a view's size, whatever it waits for."""
+_WALL_PER_CPU = 3
+"""A large file may take so much longer for each second of processor time that its size adds."""
 START_S = 60.0
 """Longest time for the child to start, on a loaded machine with cold caches."""
 FILES_A_CHILD = 500
@@ -109,12 +111,14 @@ class Sandbox:
                     since = time.monotonic()
             if not asked:
                 return
-            (_, out), answer = asked[0], self._answer(since)
+            (file, out) = asked[0]
+            allowed_s = cpu_s(file.path.stat().st_size if file.path.exists() else 0)
+            answer = self._answer(since, self._wall_s + _WALL_PER_CPU * (allowed_s - CPU_S))
             asked.popleft()
             since = time.monotonic()
             self._served += 1
             if answer is None:
-                yield self._blame()
+                yield self._blame(allowed_s)
                 for index, (file, next_out) in enumerate(asked):
                     self._ask(file, next_out, is_alone=index == 0)
                 continue
@@ -169,9 +173,9 @@ class Sandbox:
             # The file before this one ended the child; its end is noticed, and this one asked again, when that answer is awaited.
             return
 
-    def _answer(self, since: float) -> bytes | None:
+    def _answer(self, since: float, wall_s: float) -> bytes | None:
         """The next line of the child, or None if it died or takes too long."""
-        return self._line(max(since + self._wall_s, time.monotonic() + 0.1))
+        return self._line(max(since + wall_s, time.monotonic() + 0.1))
 
     def _line(self, deadline: float) -> bytes | None:
         assert self._child is not None
@@ -189,17 +193,18 @@ class Sandbox:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _blame(self) -> ScanRefused:
-        """Why the child gave no answer; ends it if it still lives."""
+    def _blame(self, allowed_s: int) -> ScanRefused:
+        """Why the child gave no answer; ends it if it still lives. `allowed_s` is the processor time that the file had."""
         assert self._child is not None
         try:
             status = self._child.wait(0.2)
         except subprocess.TimeoutExpired:
             self._stop()
-            return ScanRefused("wall_limit", f"Reading it took longer than {self._wall_s:g} s.")
+            wall_s = self._wall_s + _WALL_PER_CPU * (allowed_s - CPU_S)
+            return ScanRefused("wall_limit", f"Reading it took longer than {wall_s:g} s.")
         self._stop()
         if status == -signal.SIGXCPU:
-            return ScanRefused("cpu_limit", f"Reading it took more than {CPU_S} s of processor time.")
+            return ScanRefused("cpu_limit", f"Reading it took more than {allowed_s} s of processor time.")
         if status >= 0:
             return ScanRefused("reader_died", f"The process that read it ended with exit status {status}.")
         name = signal.Signals(-status).name
