@@ -1,4 +1,4 @@
-"""Greyscale PNG exports, 8 or 16 bits, planes stacked from top to bottom as the sidecar says.
+"""PNG exports of 8 or 16 bits: planes stacked from top to bottom, or as samples of a pixel, as the sidecar says.
 
 Source: PNG (third edition), sections 5.2 to 5.6, 11.2.
 """
@@ -15,6 +15,9 @@ from scanloop.scans.limits import check_plane_sizes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"IDAT", b"IEND")
+_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
+"""Colour type to samples a pixel; palettes are not read. The last sample of types 4 and 6 is opacity."""
+_WITH_ALPHA = (4, 6)
 
 
 def is_png(head: bytes) -> bool:
@@ -23,17 +26,17 @@ def is_png(head: bytes) -> bool:
 
 
 def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
-    """The one page (H, W) uint16 of a PNG, and its bits.
+    """The samples of a PNG, each (H, W) uint16, and their bits. Opacity that is full everywhere says nothing and is left out.
 
     Every chunk is checked and ancillary ones (texts, profiles) are left out before the decoder sees the file.
 
     Raises:
-        ScanRefused: incomplete, contradictory, too large, or coloured.
+        ScanRefused: incomplete, contradictory, too large, interlaced, or in a palette.
     """
     import imagecodecs
 
-    height_px, width_px, bits, compressed = _essentials(content)
-    row_bytes = 1 + width_px * bits // 8
+    height_px, width_px, bits, colour, compressed = _essentials(content)
+    row_bytes = 1 + width_px * _SAMPLES[colour] * bits // 8
     inflater = zlib.decompressobj()
     try:
         size = len(inflater.decompress(compressed, height_px * row_bytes + 1))
@@ -44,17 +47,21 @@ def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
         raise ScanRefused(
             code, f"{height_px} x {width_px} pixels of {bits} bits need {height_px * row_bytes} bytes; the file holds {found}."
         )
-    header = struct.pack(">IIBBBBB", width_px, height_px, bits, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width_px, height_px, bits, colour, 0, 0, 0)
     clean = SIGNATURE + b"".join(_chunk(kind, body) for kind, body in zip(_CRITICAL, (header, compressed, b""), strict=True))
-    return [imagecodecs.png_decode(clean).astype(np.uint16)], bits
+    pixels = np.atleast_3d(imagecodecs.png_decode(clean)).astype(np.uint16)
+    samples = [np.ascontiguousarray(pixels[:, :, index]) for index in range(pixels.shape[2])]
+    if colour in _WITH_ALPHA and (samples[-1] == (1 << bits) - 1).all():
+        samples.pop()
+    return samples, bits
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _essentials(content: bytes) -> tuple[int, int, int, bytes]:
-    """Rows, columns, bits and the joined IDAT bytes of a file whose chunks are all whole."""
+def _essentials(content: bytes) -> tuple[int, int, int, int, bytes]:
+    """Rows, columns, bits, colour type and the joined IDAT bytes of a file whose chunks are all whole."""
     position, header, parts, ended = len(SIGNATURE), None, [], False
     while position < len(content):
         if ended:
@@ -77,17 +84,19 @@ def _essentials(content: bytes) -> tuple[int, int, int, bytes]:
             parts.append(body)
         elif kind == b"IEND":
             ended = True
-        elif not kind[0] & 0x20:
-            raise ScanRefused("unsupported_pixels", "Expected grey pixels, found a chunk that only other pictures need.")
+        elif not kind[0] & 0x20 and not (kind == b"PLTE" and header is not None and header[9:10] in (b"\2", b"\6")):
+            # A palette beside true colours is a suggestion (PNG 11.2.2).
+            raise ScanRefused("unsupported_pixels", "Expected grey pixels or colours, found a chunk that only other pictures need.")
         position += 12 + length
     if header is None or not ended:
         raise ScanRefused("truncated", "The PNG has no end.")
     if len(header) != 13:
         raise ScanRefused("malformed", f"Expected 13 bytes of IHDR, found {len(header)}.")
     width_px, height_px, bits, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
-    check_plane_sizes(1, height_px, width_px, bits)
-    if colour != 0 or bits not in (8, 16) or compression or filtering or interlace:
+    check_plane_sizes(_SAMPLES.get(colour, 1), height_px, width_px, bits)
+    if colour not in _SAMPLES or bits not in (8, 16) or compression or filtering or interlace:
         raise ScanRefused(
-            "unsupported_pixels", f"Expected grey pixels of 8 or 16 bits, not interlaced; found colour type {colour}, {bits} bits."
+            "unsupported_pixels",
+            f"Expected grey pixels or colours of 8 or 16 bits, not interlaced; found colour type {colour}, {bits} bits.",
         )
-    return height_px, width_px, bits, b"".join(parts)
+    return height_px, width_px, bits, colour, b"".join(parts)

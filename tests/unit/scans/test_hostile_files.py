@@ -310,7 +310,7 @@ def png_of(width: int, height: int, raw: bytes, *, bits: int = 16, colour: int =
         (png_of(0, 5, b""), "too_large"),
         (png_of(8, 8, b"\0" * (64 << 20)), "malformed"),
         (png_of(8, 8, b"\0" * 100), "truncated"),
-        (png_of(8, 8, b"\0" * 8 * 25, colour=2, bits=8), "unsupported_pixels"),
+        (png_of(8, 8, b"\0" * 8 * 9, colour=3, bits=8), "unsupported_pixels"),
         (png_of(8, 8, b"\0" * 8 * 17, interlace=1), "unsupported_pixels"),
         (png_of(8, 8, b"\0" * 8 * 2, bits=1), "unsupported_pixels"),
         (png_of(8, 8, b"\0" * 8 * 17, extra=png_chunk(b"IHDR", b"")), "malformed"),
