@@ -47,7 +47,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "blank": ({"planes": broken(blank=True)}, ["is_not_blank"]),
     "small": ({"planes": picture(3, 64, 24)}, ["width_is_plausible"]),
     "nameless": ({"DeviceSerialNumber": None, "SeriesDescription": None}, ["serial_is_known", "view_is_known"]),
-    "no_bag": ({"PatientID": None}, ["bag_is_known"]),
+    "no_bag": ({"PatientID": None, "StudyInstanceUID": None}, ["bag_is_known"]),
     "no_clock": ({"ContentDate": "19700101"}, ["year_is_plausible"]),
     "no_time": ({"ContentDate": None, "ContentTime": None}, ["acquired_at_is_known"]),
     "elsewhere": ({"InstitutionName": "west-terminal"}, ["site_is_the_deliverer"]),
