@@ -107,7 +107,9 @@ def _remove(store: Store, landing: Store, found: StoredObject, sha256: str) -> b
         log.error("%s stays: the store does not hold its bytes under %s.", landing.uri(found.key), raw_key(sha256))
         return False
     now = landing.head(found.key)
-    if now is None or (now.etag, now.size_bytes) != (found.etag, found.size_bytes):
+    if now is None:
+        return True  # an earlier attempt of this run deleted it
+    if (now.etag, now.size_bytes) != (found.etag, found.size_bytes):
         return False
     step("intake.before_delete")
     landing.delete(found.key)
