@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from .cluster import Cluster
 Manifest = dict[str, Any]
 HOST = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+):(\d+)")
 """host.service:port"""
+RESOLVED_WITHIN_S = 60
+"""How long a pod waits for the service that its environment names."""
 FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
@@ -87,10 +90,17 @@ class Kubelet:
         return found is not None and found["metadata"]["uid"] == uid
 
     def _resolved(self, value: str) -> str:
-        """`value`, or where on this machine the host is that it names: hosts of a headless service, once that is there."""
+        """`value`, or where on this machine the host is that it names: hosts of a headless service.
+
+        A service may come after its pods; a name that is asked for until it is there is waited for here, since a process is told only once."""
         found = HOST.fullmatch(value)
-        if found is None or ("services", found[2]) not in self.cluster.objects:
+        if found is None:
             return value
+        deadline = time.monotonic() + RESOLVED_WITHIN_S
+        while ("services", found[2]) not in self.cluster.objects:
+            if time.monotonic() > deadline:
+                return value
+            time.sleep(0.05)
         with self.cluster.lock:
             if value not in self._ports:
                 with socket.socket() as free:
