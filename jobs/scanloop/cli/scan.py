@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at one file as intake would, 
 
 @app.command("inspect")
 def inspect(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="DICOM, DICOS, PNG or TIFF.", show_default=False)],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="DICOM, DICOS, PNG, TIFF or JPEG.", show_default=False)],
     sidecar: Annotated[
         Path | None, typer.Option("--sidecar", exists=True, dir_okay=False, help="Sidecar.", show_default="FILE.json")
     ] = None,

@@ -157,7 +157,7 @@ class ScanContent:
     metadata: ScanMetadata
     """What is known about the acquisition."""
     source_format: str
-    """dicos, dicom, png, tiff, or what a decoder plug-in calls its format."""
+    """dicos, dicom, png, tiff, jpeg, or what a decoder plug-in calls its format."""
     scales: Mapping[str, PlaneScale] = field(default_factory=dict)
     """Name to scale; a plane that is not in it is kept as it was stored."""
     spacing_mm: tuple[float, float, float] | None = None

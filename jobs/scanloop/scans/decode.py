@@ -12,6 +12,7 @@ import numpy as np
 from scanloop.scans.content import ScanContent
 from scanloop.scans.dicom import is_dicom, read_dicom
 from scanloop.scans.errors import ScanRefused
+from scanloop.scans.jpeg import is_jpeg, read_jpeg_picture
 from scanloop.scans.limits import MAX_FILE_BYTES
 from scanloop.scans.png import is_png, read_png
 from scanloop.scans.sidecar import name_planes, read_sidecar
@@ -62,6 +63,7 @@ FORMATS = (
     Format("dicom", is_dicom, lambda content, _: read_dicom(content)),
     Format("png", is_png, _with_sidecar("png", read_png)),
     Format("tiff", is_tiff, _with_sidecar("tiff", read_tiff)),
+    Format("jpeg", is_jpeg, _with_sidecar("jpeg", read_jpeg_picture)),
 )
 """Every format, in the order they are tried. A DICOM preamble may hold anything (even a TIFF), so DICOM comes first."""
 
@@ -83,4 +85,4 @@ def read_scan(content: bytes, sidecar: bytes | None = None) -> ScanContent:
             except PARSER_SURPRISES as surprise:
                 found = type(surprise).__name__
                 raise ScanRefused("malformed", f"The {candidate.name} reader stopped at something unexpected: {found}.") from surprise
-    raise ScanRefused("not_a_scan", "The bytes are no DICOM, DICOS, PNG or TIFF file.")
+    raise ScanRefused("not_a_scan", "The bytes are no DICOM, DICOS, PNG, TIFF or JPEG file.")

@@ -142,13 +142,13 @@ def _jpeg(content: bytes, frame: Frame) -> np.ndarray:
     if jpeg.process == "lossless" and jpeg.is_plain:
         return _place_sign(imagecodecs.ljpeg_decode(stream), jpeg.picture, frame)
     if jpeg.process == "lossless" or frame.samples == 1:
-        return _place_sign(_libjpeg(stream), jpeg.picture, frame)
+        return _place_sign(decode_by_libjpeg(stream), jpeg.picture, frame)
     if jpeg.is_ybr is not None and jpeg.is_ybr != frame.is_ybr:
         raise ScanRefused("malformed", "A JPEG frame and its file disagree on whether its samples are red, green and blue.")
-    return _libjpeg(stream, "YCBCR" if frame.is_ybr else "RGB", "RGB")
+    return decode_by_libjpeg(stream, "YCBCR" if frame.is_ybr else "RGB", "RGB")
 
 
-def _libjpeg(stream: bytes, colours: str | None = None, wanted: str | None = None) -> np.ndarray:
+def decode_by_libjpeg(stream: bytes, colours: str | None = None, wanted: str | None = None) -> np.ndarray:
     """Decode with libjpeg-turbo, which fills up what is missing in silence: bytes put before the end must change nothing."""
     import imagecodecs
 

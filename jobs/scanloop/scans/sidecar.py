@@ -18,7 +18,7 @@ SUFFIX = ".json"
 
 
 class Sidecar(BaseModel):
-    """What an exporter writes beside a PNG or TIFF. Other fields may be there; they are not read."""
+    """What an exporter writes beside a PNG, TIFF or JPEG. Other fields may be there; they are not read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=False)
 
