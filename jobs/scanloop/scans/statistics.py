@@ -15,7 +15,8 @@ _BLANK_SPREAD = 0.02
 """A picture whose values all lie this close together shows nothing."""
 _LINE_SPREAD = 1e-4
 """A detector line that varies less than this over a whole scan, and is not saturated, does not measure."""
-_VALUES = np.arange(FULL_SCALE + 1, dtype=np.float64)
+_VALUES = np.arange(FULL_SCALE + 1, dtype=np.int64)
+_SQUARES = _VALUES**2
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ def histogram(pixels: np.ndarray) -> np.ndarray:
     return counts
 
 
+def _moments(counts: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of what a histogram (65536,) int64 counts.
+
+    In whole numbers, which hold the sums of squares of 2**31 pixels: the same on every machine, and without the threads of a linear algebra library.
+    """
+    total = int(counts.sum())
+    first, second = (int((counts * powers).sum()) for powers in (_VALUES, _SQUARES))
+    return first / total, (second * total - first**2) ** 0.5 / total
+
+
 def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:
     """Measure a plane (H, W) uint16 at full scale 65535.
 
@@ -80,17 +91,16 @@ def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:
     low, bright = (int(np.searchsorted(up_to, share * total)) for share in (0.001, 0.99))
     occurring = np.flatnonzero(counts)
     minimum, maximum = int(occurring[0]), int(occurring[-1])
-    mean = float(counts @ _VALUES) / total
-    variance = float(counts[occurring] @ (_VALUES[occurring] - mean) ** 2) / total
+    mean, std = _moments(counts)
     air_from = int(np.ceil(bright * (1 - AIR_BAND)))
     air = int(counts[air_from:].sum())
     is_blank = bool(bright - low < _BLANK_SPREAD * FULL_SCALE)
     return PlaneStatistics(
         mean=round(mean / FULL_SCALE, 6),
-        std=round(variance**0.5 / FULL_SCALE, 6),
+        std=round(std / FULL_SCALE, 6),
         minimum=round(minimum / FULL_SCALE, 6),
         maximum=round(maximum / FULL_SCALE, 6),
-        air_mean=round(float(counts[air_from:] @ _VALUES[air_from:]) / air / FULL_SCALE, 6),
+        air_mean=round(int((counts[air_from:] * _VALUES[air_from:]).sum()) / air / FULL_SCALE, 6),
         air_share=round(air / total, 6),
         saturated_share=round(int(counts[FULL_SCALE]) / total, 6),
         dark_share=round(int(counts[: int(np.ceil(_DARK * FULL_SCALE))].sum()) / total, 6),
@@ -114,15 +124,14 @@ def volume_statistics(volume: np.ndarray, bits: int) -> PlaneStatistics:
     low, bright = (int(np.searchsorted(up_to, share * volume.size)) for share in (0.01, 0.99))
     occurring = np.flatnonzero(counts)
     minimum, maximum = int(occurring[0]), int(occurring[-1])
-    mean = float(counts @ _VALUES) / volume.size
-    variance = float(counts[occurring] @ (_VALUES[occurring] - mean) ** 2) / volume.size
+    mean, std = _moments(counts)
     air = slice(0, int(low + AIR_BAND * (bright - low)) + 1)
     return PlaneStatistics(
         mean=round(mean / full, 6),
-        std=round(variance**0.5 / full, 6),
+        std=round(std / full, 6),
         minimum=round(minimum / full, 6),
         maximum=round(maximum / full, 6),
-        air_mean=round(float(counts[air] @ _VALUES[air]) / int(counts[air].sum()) / full, 6),
+        air_mean=round(int((counts[air] * _VALUES[air]).sum()) / int(counts[air].sum()) / full, 6),
         air_share=round(int(counts[air].sum()) / volume.size, 6),
         saturated_share=round(int(counts[full]) / volume.size, 6),
         dark_share=round(int(counts[0]) / volume.size, 6),
