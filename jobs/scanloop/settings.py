@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     runner: Literal["local", "kubernetes"] = Field(default="local", description="Where Airflow runs jobs.")
     labelling_url: str = Field(default="simulated:", description="Labelling server, or simulated: with error rates.")
     work: Path = Field(default=Path(), description="Scratch space of jobs; empty: under the home folder.")
+    decoders: str = Field(default="", description="Decoder plug-ins to read files with: names with commas between, or *; empty: none.")
+    decoders_folder: Path = Field(default=Path(), description="Folder of distributions with decoder plug-ins, beside the environment's.")
     actor: str = Field(default="", description="Who asks, as written in the audit log.")
 
     @field_validator("home", "work")
@@ -59,6 +61,11 @@ class Settings(BaseSettings):
         if url and urlsplit(url).scheme not in ("postgresql", "postgresql+psycopg", "postgres"):
             raise ValueError("expected a URL that starts with postgresql://")
         return url
+
+    @property
+    def plugin_folder(self) -> Path | None:
+        """Folder of distributions with decoder plug-ins; None: those of the environment only."""
+        return None if self.decoders_folder == Path() else self.decoders_folder
 
     @property
     def postgres_folder(self) -> Path:

@@ -72,21 +72,24 @@ def update(
 
 @app.command("answer")
 def answer(
-    scan: Annotated[Path, typer.Argument(help="DICOS, DICOM, TIFF or PNG file of one view.", show_default=False)],
+    scan: Annotated[Path, typer.Argument(help="File of one view, in any format of `scanloop scan formats`.", show_default=False)],
     device_home: DeviceHomeOption,
     out: Annotated[Path | None, typer.Option("--out", help="Write a DICOS Threat Detection Report here.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the answer as JSON here too.")] = None,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write a PNG with the boxes drawn here.")] = None,
     sidecar: Annotated[
-        Path | None, typer.Option("--sidecar", help="JSON sidecar of a TIFF or PNG export.", show_default="<file>.json")
+        Path | None, typer.Option("--sidecar", help="JSON sidecar of a TIFF, PNG or JPEG export.", show_default="<file>.json")
     ] = None,
 ) -> None:
     """Answer one scan with the current release; the answer is one JSON line."""
     from scanloop.edge.answer import answer_scan
     from scanloop.edge.device import DeviceHome
+    from scanloop.scans.decoders import chosen_decoders
+    from scanloop.settings import read_settings
 
-    home = DeviceHome(device_home.expanduser().absolute())
-    _print(answer_scan(home, scan, sidecar=sidecar, report_path=out, json_path=json_out, picture_path=picture).to_json())
+    home, decoders = DeviceHome(device_home.expanduser().absolute()), chosen_decoders(read_settings())
+    found = answer_scan(home, scan, sidecar=sidecar, report_path=out, json_path=json_out, picture_path=picture, decoders=decoders)
+    _print(found.to_json())
 
 
 @app.command("status")

@@ -23,7 +23,9 @@ app = typer.Typer(no_args_is_help=True, help="Look at one file as intake would, 
 
 @app.command("inspect")
 def inspect(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="DICOM, DICOS, PNG, TIFF or JPEG.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A file of any format of `scanloop scan formats`.", show_default=False)
+    ],
     sidecar: Annotated[
         Path | None, typer.Option("--sidecar", exists=True, dir_okay=False, help="Sidecar.", show_default="FILE.json")
     ] = None,
@@ -37,16 +39,19 @@ def inspect(
     from tempfile import TemporaryDirectory
 
     from scanloop.errors import DataWrong
+    from scanloop.scans.decoder_rooms import open_reader
+    from scanloop.scans.decoders import chosen_decoders
     from scanloop.scans.errors import ScanRefused
-    from scanloop.scans.sandbox import Sandbox
     from scanloop.scans.sidecar import SUFFIX
     from scanloop.scans.views import palette_named
+    from scanloop.settings import read_settings
 
     palette_named(palette)
+    decoders = chosen_decoders(read_settings())
     beside = file.with_name(file.name + SUFFIX)
     sidecar = sidecar or (beside if beside.exists() else None)
     # Copies, so that the confined reader may see these two files and nothing beside them.
-    with TemporaryDirectory(prefix="scanloop-") as folder, Sandbox(Path(folder)) as sandbox:
+    with TemporaryDirectory(prefix="scanloop-") as folder, open_reader(Path(folder), decoders=decoders) as sandbox:
         copy = Path(copyfile(file, Path(folder) / "file"))
         try:
             content = sandbox.read(copy, Path(copyfile(sidecar, Path(folder) / "sidecar")) if sidecar else None)
@@ -61,6 +66,33 @@ def inspect(
         sys.stdout.write(json.dumps(facts, indent=1, default=str) + "\n")
     else:
         _print(facts)
+
+
+@app.command("formats")
+def formats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """List the formats that are read, and every decoder plug-in that is installed or chosen (`SCANLOOP_DECODERS`), with what is wrong with it."""
+    from tempfile import TemporaryDirectory
+
+    from scanloop.scans.decoder_rooms import check_decoders
+    from scanloop.scans.decoders import built_in_formats, list_decoders
+    from scanloop.settings import read_settings
+
+    settings = read_settings()
+    plugins = list_decoders(settings.decoders, settings.plugin_folder)
+    with TemporaryDirectory(prefix="scanloop-") as folder:
+        checked = check_decoders(plugins, settings.plugin_folder, Path(folder))
+    rows = [*built_in_formats(), *checked]
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("format", "read by", "version", "state", "problem")
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in ("format", "distribution", "version", "state", "problem")))
+    Console().print(table)
 
 
 def _facts(file: Path, content: ScanContent) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from scanloop.edge.report_dicos import ReportFacts, threat_report, write_report
 from scanloop.edge.state import write_durably
 from scanloop.edge.update import system_clock
 from scanloop.errors import WrongArguments
+from scanloop.scans.decoders import NO_PLUGINS, Choice
 
 ALGORITHM_MAKER = "Scanloop"
 
@@ -62,17 +63,18 @@ def answer_scan(
     report_path: Path | None = None,
     json_path: Path | None = None,
     picture_path: Path | None = None,
+    decoders: Choice = NO_PLUGINS,
     clock: Callable[[], datetime] = system_clock,
 ) -> Answer:
-    """Answer the scan in `scan` (DICOS, DICOM, TIFF or PNG) with the current release, also while an update is under way. Its bytes
+    """Answer the scan in `scan` (of any format, see docs/formats.md) with the current release, also while an update is under way. Its bytes
     are opened in a confined child process only.
 
     Raises:
         WrongArguments: there is no such file, or no release is installed yet.
         DataWrong: the file is no scan, lacks a plane the release needs, or no installed release is whole.
     """
+    from scanloop.scans.decoder_rooms import open_reader
     from scanloop.scans.planes import scale_to_16_bits
-    from scanloop.scans.sandbox import Sandbox
 
     if not scan.is_file():
         raise WrongArguments(f"There is no file {scan}.")
@@ -86,7 +88,7 @@ def answer_scan(
     scan_id = hashlib.sha256(scan.read_bytes()).hexdigest()
     sidecar = sidecar or _sidecar_beside(scan)
     readable = [scan.parent] + ([sidecar.parent] if sidecar else [])
-    with tempfile.TemporaryDirectory(prefix="scanloop-edge-") as scratch, Sandbox(Path(scratch), readable) as sandbox:
+    with tempfile.TemporaryDirectory(prefix="scanloop-edge-") as scratch, open_reader(Path(scratch), readable, decoders) as sandbox:
         content = sandbox.read(scan, sidecar)
     planes = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
     started = time.perf_counter()

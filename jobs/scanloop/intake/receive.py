@@ -19,6 +19,8 @@ from scanloop.intake.poll import batched
 from scanloop.intake.rows import PLANES_PREFIX, Row, delivery_row, identity_rows, measurement, quarantine_row, raw_key
 from scanloop.intake.work import Kept
 from scanloop.scans.content import ScanContent
+from scanloop.scans.decoder_rooms import open_reader
+from scanloop.scans.decoders import chosen_decoders
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.planes import encode_planes
 from scanloop.scans.sandbox import Received, Sandbox
@@ -110,7 +112,8 @@ class Receiver(ABC, Generic[Wanted]):
         """Bring one batch while the one before is read; then describe what is to change in the catalog."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        with Sandbox(self.folder) as sandbox, ThreadPoolExecutor(FETCHERS, "fetch") as pool, ThreadPoolExecutor(KEEPERS, "keep") as keepers:
+        reader = open_reader(self.folder, decoders=chosen_decoders(self.run.settings))
+        with reader as sandbox, ThreadPoolExecutor(FETCHERS, "fetch") as pool, ThreadPoolExecutor(KEEPERS, "keep") as keepers:
             coming: list[Future[Item | None]] = []
             for number, batch in enumerate((*batched(work, BATCH), [])):
                 arrived = [future.result() for future in coming]

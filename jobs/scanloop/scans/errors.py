@@ -21,6 +21,8 @@ REASONS = {
     "wall_limit": "reading it takes longer than allowed",
     "output_limit": "reading it writes more than allowed",
     "reader_died": "the process that read it was ended by it",
+    "decoder_failed": "a decoder plug-in that reads it, or might, does not work",
+    "ambiguous_format": "more than one decoder plug-in claims it",
 }
 """Every reason code with its meaning."""
 

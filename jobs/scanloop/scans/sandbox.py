@@ -16,11 +16,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
+from typing import Self
 
 from pydantic import ValidationError
 
@@ -59,11 +60,20 @@ class Sandbox:
     The files to read must lie below `folder` or one of `readable`.
     """
 
-    def __init__(self, folder: Path, readable: Sequence[Path] = (), *, wall_s: float = WALL_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        readable: Sequence[Path] = (),
+        *,
+        wall_s: float = WALL_S,
+        otherwise: Callable[[Received, ScanRefused], ScanContent | ScanRefused] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = Path(mkdtemp(prefix="reader-", dir=folder)).resolve()
         self._readable = [folder.resolve(), *(place.resolve() for place in readable)]
         self._wall_s = wall_s
+        self._otherwise = otherwise
+        """Who is asked about a file of no format that the child knows."""
         self._child: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._asked = 0
@@ -73,7 +83,7 @@ class Sandbox:
         self.confined: dict[str, bool] = {}
         """What confinement the kernel granted beyond the limits."""
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -126,7 +136,13 @@ class Sandbox:
                 outcome = self._checked(answer, out)
             finally:
                 out.unlink(missing_ok=True)
+            if self._otherwise is not None and isinstance(outcome, ScanRefused) and outcome.reason_code == "not_a_scan":
+                outcome = self._otherwise(file, outcome)
             yield outcome
+
+    def _command(self) -> Sequence[str]:
+        """What the child is, but for its folders."""
+        return _READER
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a child and wait for its first line, so that no file is blamed for a start that fails."""
@@ -143,7 +159,7 @@ class Sandbox:
         said = self._folder / "said"
         with said.open("wb") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-I", *_READER, str(self._folder), *map(str, self._readable)],
+                [sys.executable, "-I", *self._command(), str(self._folder), *map(str, self._readable)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
