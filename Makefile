@@ -14,6 +14,8 @@ AIRFLOW := $(VENV)/airflow/bin
 PYTEST := -m pytest
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_LINK_MODE ?= hardlink
+# Compiled once here, not at every start of a command: some machines forbid Python to keep what it compiles.
+export UV_COMPILE_BYTECODE ?= 1
 export UV_CONFIG_FILE := $(CURDIR)/uv.toml
 
 .PHONY: help

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from importlib import import_module
@@ -123,4 +124,7 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """Run the command of this process."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # The system takes back what is left: a last search for garbage in everything that was imported took a tenth of a short job.
+    gc.freeze()
+    sys.exit(code)
