@@ -70,9 +70,10 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
             with Path(request["sidecar"]).open("rb") as file:
                 sidecar = file.read(MAX_SIDECAR_BYTES + 1)
         scan = decode.read_scan(content, sidecar)
-        with Path(request["out"]).open("wb") as out:
+        with os.fdopen(os.open(request["out"], os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
             for pixels in scan.planes.values():
                 out.writelines(np.ascontiguousarray(page, "<u2").data for page in (pixels if scan.is_volume else (pixels,)))
+            out.truncate()
     except ScanRefused as refusal:
         return {"refused": refusal.reason_code, "reason": refusal.message}
     except MemoryError:

@@ -115,7 +115,8 @@ class Sandbox:
                 self._stop()
             while len(asked) < _IN_FLIGHT and self._served + len(asked) < FILES_A_CHILD and (file := next(waiting, None)) is not None:
                 self._asked += 1
-                asked.append((file, self._folder / f"planes-{self._asked}"))
+                # Files in turn, written over and over: new ones would cost the system as much as reading a scan does.
+                asked.append((file, self._folder / f"planes-{self._asked % _IN_FLIGHT}"))
                 self._ask(*asked[-1], is_alone=len(asked) == 1)
                 if len(asked) == 1:
                     since = time.monotonic()
@@ -132,10 +133,7 @@ class Sandbox:
                 for index, (file, next_out) in enumerate(asked):
                     self._ask(file, next_out, is_alone=index == 0)
                 continue
-            try:
-                outcome = self._checked(answer, out)
-            finally:
-                out.unlink(missing_ok=True)
+            outcome = self._checked(answer, out)
             if self._otherwise is not None and isinstance(outcome, ScanRefused) and outcome.reason_code == "not_a_scan":
                 outcome = self._otherwise(file, outcome)
             yield outcome
