@@ -79,7 +79,7 @@ lint: $(VENV)/jobs/.ready ## Style and types; changes nothing.
 
 .PHONY: test
 test: env lint ## Everything that CI runs.
-	$(JOBS)/python $(PYTEST) tests/unit tests/integration tests/helm
+	$(JOBS)/python $(PYTEST) tests/unit tests/fuzz tests/integration tests/helm
 	$(AIRFLOW)/python $(PYTEST) tests/dags tests/plugins
 	$(JOBS)/python $(PYTEST) tests/assurance tests/e2e
 
@@ -91,7 +91,13 @@ test-quick: env ## The inner loop: unit tests and DAGs, about a minute.
 
 .PHONY: assurance-long
 assurance-long: env ## The long tier of the fault tests: hours.
-	SCANLOOP_ASSURANCE=long $(JOBS)/python $(PYTEST) tests/assurance -s
+	SCANLOOP_ASSURANCE=long $(JOBS)/python $(PYTEST) tests/fuzz tests/assurance -s
+
+# What to try: FUZZ="--count 1000000 --seed mine --kinds 'dicom jpeg' --keep 20"; --help says all.
+FUZZ ?=
+.PHONY: fuzz
+fuzz: env ## 200,000 mutants of every format through the readers of scans (minutes).
+	PYTHONPATH=tests $(JOBS)/python -m fuzzing.run $(FUZZ)
 
 # ---- the stack on this machine
 

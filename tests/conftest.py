@@ -30,7 +30,7 @@ else:
     hypothesis.settings.register_profile("scanloop", deadline=None, derandomize="CI" in os.environ)
     hypothesis.settings.load_profile("scanloop")
 
-FOLDER_MARKERS = {"unit", "integration", "assurance", "e2e", "dags", "plugins", "helm"}
+FOLDER_MARKERS = {"unit", "integration", "assurance", "e2e", "dags", "plugins", "helm", "fuzz"}
 ROOT = Path(__file__).parent
 
 

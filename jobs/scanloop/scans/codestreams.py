@@ -66,6 +66,7 @@ def read_jpeg(stream: bytes) -> Jpeg:
     position, picture, sof, has_restarts = 2, None, 0, False
     adobe: int | None = None
     is_jfif, ids = False, b""
+    tables: set[int] = set()
     while position + 4 <= len(stream) and stream[position] == 0xFF:
         marker = stream[position + 1]
         if marker == 0xFF:
@@ -83,6 +84,8 @@ def read_jpeg(stream: bytes) -> Jpeg:
                 break
             sof, ids = marker, body[6::3]
             picture = Announced(int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5], body[0])
+        elif marker == 0xC4:
+            tables |= huffman_tables(body)
         elif marker == 0xDD and body != b"\0\0":
             has_restarts = True
         elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
@@ -93,11 +96,43 @@ def read_jpeg(stream: bytes) -> Jpeg:
             if picture is None:
                 break
             point_transform = body[-1] & 0x0F if body else 0
+            if sof == _LOSSLESS_SOF:
+                _check_lossless_scan(body, tables)
             whole = stream[: _jpeg_end(stream, position + 2 + length)]
             is_plain = not has_restarts and not point_transform
             return _jpeg(picture, whole, sof, is_plain=is_plain, is_ybr=_ybr(adobe, ids, is_jfif=is_jfif))
         position += 2 + length
     raise ScanRefused("malformed", "A JPEG frame has no frame header.")
+
+
+def huffman_tables(body: bytes) -> set[int]:
+    """Class and destination of each table of a DHT segment (T.81 B.2.4.2), once its codes are known to fit their lengths.
+
+    Raises:
+        ScanRefused: a table is cut short, empty, or has more codes than there can be.
+    """
+    found: set[int] = set()
+    position = 0
+    while position < len(body):
+        counts = body[position + 1 : position + 17]
+        values = body[position + 17 : position + 17 + sum(counts)]
+        room = 1 << 16
+        for length, count in enumerate(counts, start=1):
+            room -= count << (16 - length)
+        if len(counts) != 16 or not values or len(values) != sum(counts) or room < 0:
+            raise ScanRefused("malformed", f"A JPEG frame has a Huffman table of {len(values)} values that is none.")
+        found.add(body[position])
+        position += 17 + len(values)
+    return found
+
+
+def _check_lossless_scan(body: bytes, tables: set[int]) -> None:
+    """Refuse a lossless scan whose tables have not come: decoders are known to follow them nowhere (T.81 B.2.3)."""
+    count = body[0] if body else 0
+    if not 1 <= count <= 4 or len(body) != 4 + 2 * count or not 1 <= body[-3] <= 7:
+        raise ScanRefused("malformed", "A JPEG scan header is none of a lossless frame.")
+    if missing := {body[2 + 2 * index] >> 4 for index in range(count)} - tables:
+        raise ScanRefused("malformed", f"A JPEG scan needs the Huffman tables {sorted(missing)}, which the frame lacks.")
 
 
 def _jpeg_end(stream: bytes, position: int) -> int:

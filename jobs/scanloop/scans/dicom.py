@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scanloop.scans.content import PlaneScale, ScanContent
-from scanloop.scans.dicom_elements import Elements
+from scanloop.scans.dicom_elements import Elements, is_code
 from scanloop.scans.dicom_metadata import Facts, read_metadata
 from scanloop.scans.dicom_pixels import Layout, read_layout, read_numbers
 from scanloop.scans.dicom_structure import is_dicom, read_structure
@@ -83,7 +83,7 @@ def _facts(elements: Elements, layout: Layout) -> Facts:
     """What a user of the numbers should know beyond their scale."""
     facts: Facts = {}
     relationship = elements.text("PixelIntensityRelationship")
-    if relationship not in ("", "LIN"):
+    if relationship != "LIN" and is_code(relationship):
         facts["intensity_relationship"] = relationship
     if layout.frame.is_signed and _has_dark_air(elements):
         facts["intensity_sign"] = -1
@@ -109,7 +109,7 @@ def _views(elements: Elements, layout: Layout, numbers: np.ndarray) -> tuple[dic
     )
     if not (is_signed or is_inverted) and (slope, intercept) == (1.0, 0.0):
         return planes, {}
-    scale = PlaneScale(slope, intercept, elements.text("RescaleType")[:32], is_signed=is_signed, is_inverted=is_inverted)
+    scale = PlaneScale(slope, intercept, elements.unit_of(elements.raw("RescaleType")), is_signed=is_signed, is_inverted=is_inverted)
     return planes, dict.fromkeys(planes, scale)
 
 
@@ -151,7 +151,7 @@ def _energy(kind: tuple[str, ...]) -> str:
     if value in ENERGIES:
         return ENERGIES[value]
     name = re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_")[:32]
-    return name if value not in _UNNAMED and re.match(r"[a-z]", name) else ""
+    return name if value not in _UNNAMED and is_code(value) and re.match(r"[a-z]", name) else ""
 
 
 def _ct(elements: Elements, syntax: str, layout: Layout, numbers: np.ndarray, source_format: str, *, is_section: bool) -> ScanContent:

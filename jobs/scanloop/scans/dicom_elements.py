@@ -18,6 +18,8 @@ _MAX_VALUE_BYTES = 2048
 """More of a text than this is not converted: none of the elements may be that long."""
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 """VR to the format of one number."""
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
+_UNIT = re.compile(r"(?:[A-Za-z0-9_ %/.*()-]|\^(?=[-0-9])){1,16}")
 _DECIMAL = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?")
 _TAGS = {
     "SpecificCharacterSet": (0x00080005, "CS"),
@@ -82,6 +84,11 @@ Value = tuple[str, bytes]
 """VR and bytes."""
 
 
+def is_code(text: str) -> bool:
+    """Whether a text is of the form of a defined term (VR CS, PS3.5 section 6.2), which free texts are not."""
+    return _CODE.fullmatch(text) is not None
+
+
 class Elements:
     """The allow-listed elements of a dataset."""
 
@@ -123,6 +130,11 @@ class Elements:
         from pydicom.charset import decode_bytes
 
         return clean_text(decode_bytes(content, self._character_sets(), {0x0A, 0x0C, 0x0D}))
+
+    def unit_of(self, value: Value) -> str:
+        """A unit, such as HU or g/cm^3, of a value at hand; empty if the text is none."""
+        text = self.text_of(value)
+        return text if _UNIT.fullmatch(text) else ""
 
     def _character_sets(self) -> list[str]:
         from pydicom.charset import convert_encodings

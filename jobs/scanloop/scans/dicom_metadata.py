@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from scanloop.scans.content import ScanMetadata
 from scanloop.scans.dicom_elements import Elements
+from scanloop.scans.people import without_person
 
 STUDY_ISSUER = "study"
 """Issuer of a bag number that is a StudyInstanceUID (0020,000D), for want of a PatientID (0010,0020)."""
@@ -34,7 +35,7 @@ def read_metadata(elements: Elements, transfer_syntax: str, *, modality: str, vi
         site=_said(elements, "InstitutionName"),
         issuer=issuer,
         bag=bag,
-        view=view,
+        view=without_person(view),
         acquired_at=_acquired_at(elements),
         scan_type=scan_type if re.fullmatch(r"[a-z_ ]{1,16}", scan_type) else "operational",
         is_projected=elements.text("TIPType").upper() not in _NOT_PROJECTED,
@@ -45,7 +46,7 @@ def read_metadata(elements: Elements, transfer_syntax: str, *, modality: str, vi
 
 def _said(elements: Elements, keyword: str) -> str:
     text = elements.text(keyword)
-    return "" if text.lower() == _NOT_SAID else text
+    return "" if text.lower() == _NOT_SAID else without_person(text)
 
 
 def _attributes(elements: Elements, transfer_syntax: str) -> Facts:

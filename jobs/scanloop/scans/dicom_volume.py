@@ -84,7 +84,7 @@ def _step(elements: Elements, item: Mapping[str, Value]) -> float | None:
 
 def _scale(elements: Elements, item: Mapping[str, Value]) -> tuple[float, float, str]:
     slope, intercept = (_vector(elements, item, keyword, 1) for keyword in ("RescaleSlope", "RescaleIntercept"))
-    unit = elements.text_of(item["RescaleType"])[:32] if "RescaleType" in item else ""
+    unit = elements.unit_of(item["RescaleType"]) if "RescaleType" in item else ""
     return (slope or (1.0,))[0], (intercept or (0.0,))[0], unit
 
 

@@ -47,6 +47,8 @@ def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
         raise ScanRefused(
             code, f"{height_px} x {width_px} pixels of {bits} bits need {height_px * row_bytes} bytes; the file holds {found}."
         )
+    if inflater.unused_data.strip(b"\0"):
+        raise ScanRefused("polyglot", f"{len(inflater.unused_data)} bytes follow the deflated pixels.")
     header = struct.pack(">IIBBBBB", width_px, height_px, bits, colour, 0, 0, 0)
     clean = SIGNATURE + b"".join(_chunk(kind, body) for kind, body in zip(_CRITICAL, (header, compressed, b""), strict=True))
     pixels = np.atleast_3d(imagecodecs.png_decode(clean)).astype(np.uint16)

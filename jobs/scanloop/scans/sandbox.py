@@ -41,6 +41,8 @@ FILES_A_CHILD = 500
 """A child is replaced after so many files, so that what a parser leaks stays small."""
 _READER = ("-m", "scanloop.scans.reader")
 _IN_FLIGHT = 2
+_END_S = 30.0
+"""Longest time for a child that has closed its output to be gone; on a loaded machine the kernel takes a while to clear up."""
 _MAX_ANSWER_BYTES = 1 << 20
 
 
@@ -76,6 +78,7 @@ class Sandbox:
         """Who is asked about a file of no format that the child knows."""
         self._child: subprocess.Popen[bytes] | None = None
         self._buffer = b""
+        self._is_closed = False
         self._asked = 0
         self._served = 0
         self.starts = 0
@@ -145,7 +148,7 @@ class Sandbox:
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a child and wait for its first line, so that no file is blamed for a start that fails."""
         self.starts += 1
-        self._buffer = b""
+        self._buffer, self._is_closed = b"", False
         environment = {
             "LANG": "C.UTF-8",
             "HOME": str(self._folder),
@@ -202,6 +205,7 @@ class Sandbox:
                     return None
                 part = os.read(self._child.stdout.fileno(), 1 << 16)
                 if not part:
+                    self._is_closed = True
                     return None
                 self._buffer += part
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -211,7 +215,7 @@ class Sandbox:
         """Why the child gave no answer; ends it if it still lives. `allowed_s` is the processor time that the file had."""
         assert self._child is not None
         try:
-            status = self._child.wait(0.2)
+            status = self._child.wait(_END_S if self._is_closed else 0.2)
         except subprocess.TimeoutExpired:
             self._stop()
             wall_s = self._wall_s + _WALL_PER_CPU * (allowed_s - CPU_S)

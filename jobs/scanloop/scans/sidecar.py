@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NaiveDatetime,
 from scanloop.scans.content import ScanMetadata, clean_text
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.limits import MAX_PLANES, MAX_SIDECAR_BYTES
+from scanloop.scans.people import without_person
 
 SUFFIX = ".json"
 """A sidecar is named like its picture, with this behind."""
@@ -38,21 +39,25 @@ class Sidecar(BaseModel):
     def metadata(self) -> ScanMetadata:
         """The same facts in the form that every format shares."""
         moment = self.acquired_at
-        scan_type = self.scan_type.lower()
+        scan_type = clean_text(self.scan_type).lower()
         software = clean_text(self.software)
         return ScanMetadata(
-            manufacturer=clean_text(self.manufacturer),
-            model=clean_text(self.model),
-            serial=clean_text(self.serial),
-            site=clean_text(self.site),
-            issuer=clean_text(self.issuer),
-            bag=clean_text(self.bag_id),
-            view=clean_text(self.view),
+            manufacturer=_identifying(self.manufacturer),
+            model=_identifying(self.model),
+            serial=_identifying(self.serial),
+            site=_identifying(self.site),
+            issuer=_identifying(self.issuer),
+            bag=_identifying(self.bag_id),
+            view=_identifying(self.view),
             acquired_at=None if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC),
             scan_type=scan_type if re.fullmatch(r"[a-z_ ]{1,16}", scan_type) else "operational",
             is_projected=self.is_projected,
             attributes={"software": software} if re.fullmatch(r"[\w .-]{0,31}\d[\w .-]{0,31}", software) else {},
         )
+
+
+def _identifying(text: str) -> str:
+    return without_person(clean_text(text))
 
 
 def read_sidecar(content: bytes) -> Sidecar:

@@ -205,8 +205,8 @@ class _Reader:
 
         samples = 1 if page.is_planar else page.samples
         expected = rows * page.segment_width_px * samples * (page.bits // 8)
-        unpacked = getattr(imagecodecs, f"{page.codec}_decode")(packed, out=expected) if page.codec else packed
-        if len(unpacked) < expected or (not page.codec and len(unpacked) > expected + 1):
+        unpacked = getattr(imagecodecs, f"{page.codec}_decode")(packed, out=expected + 1) if page.codec else packed
+        if len(unpacked) < expected or len(unpacked) > expected + (not page.codec):
             code = "truncated" if len(unpacked) < expected else "malformed"
             raise ScanRefused(code, f"A strip or tile needs {expected} bytes, found {len(unpacked)}.")
         kind = np.dtype("u1") if page.bits == 8 else np.dtype(self.order + "u2")
