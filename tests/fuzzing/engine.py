@@ -65,6 +65,9 @@ class Found:
     """The file."""
 
 
+_PICTURES: dict[str, Callable[[bytes, random.Random], bytes]] = {"tiff": mutate_tiff, "png": mutate_png, "jpeg": mutate_stream}
+
+
 class Mutator:
     """Draws mutants: number n of a seed is the same in every run, as long as the pool is."""
 
@@ -90,13 +93,12 @@ def mutate(seed: Seed, draw: random.Random) -> Input:
     if seed.family == "json":
         assert seed.sidecar is not None
         return Input(seed.content, mutate_json(seed.sidecar, draw))
-    change = {"tiff": mutate_tiff, "png": mutate_png}.get(seed.family, mutate_stream)
-    return Input(change(seed.content, draw), _about(seed.sidecar, draw))
+    return Input(_PICTURES[seed.family](seed.content, draw), _about(seed.sidecar, draw))
 
 
 def _further(family: str, content: bytes, draw: random.Random) -> bytes:
-    if draw.random() < 0.5 and family in ("tiff", "png"):
-        return {"tiff": mutate_tiff, "png": mutate_png}[family](content, draw)
+    if draw.random() < 0.5 and family in _PICTURES:
+        return _PICTURES[family](content, draw)
     return cut(content, draw) if draw.random() < 0.1 else havoc(content, draw)
 
 

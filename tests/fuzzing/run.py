@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--reader", type=int, default=2000, help="mutants that the confined reader reads too (2,000)")
     parser.add_argument("--keep", type=int, default=0, help="keep so many new kinds of input in the corpus, smallest first")
     wanted = parser.parse_args()
+    warnings.simplefilter("ignore")
     outcome = fuzz(wanted.count, wanted.seed, wanted.kinds, wanted.for_s)
     print(table(f"{outcome.tried} mutants, {outcome.cpu_s:.0f} s of processor time, at most {outcome.peak_mib:.0f} MiB", outcome.tallies))
     mutator = Mutator(f"{wanted.seed} reader", wanted.kinds)
@@ -210,7 +212,7 @@ def _smallest(novel: list[tuple[str, str, str, Input]], most: int) -> list[tuple
     turns: Counter[tuple[str, str]] = Counter()
     ordered: list[tuple[int, str, tuple[str, str, str, Input]]] = []
     for shape, one in sorted(unique.items()):
-        if shape not in known and len(one[3].content) < 4096:
+        if shape not in known and len(one[3].content) + len(one[3].sidecar or b"") < 4096:
             turns[one[:2]] += 1
             ordered.append((turns[one[:2]], shape, one))
     return [one for _, _, one in sorted(ordered, key=lambda entry: entry[:2])][:most]

@@ -230,6 +230,17 @@ def all_seeds() -> dict[str, Seed]:
         Seed("png text", png_with_text(png(planes)), about),
         Seed("json", png(planes), _rich(about)),
     ]
+    grey = np.vstack([plane.astype(np.uint8) for plane in small.values()])
+    colours = np.dstack([pixels(seed, 8, height_px=HEIGHT_PX) for seed in range(3)])
+    exif = b"\xff\xe1" + struct.pack(">H", 8 + len(PEOPLE)) + b"Exif\0\0" + PEOPLE.encode()
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(PEOPLE)) + PEOPLE.encode()
+    stream = _encode("jpeg8", grey, level=95)
+    seeds += [
+        Seed("jpeg grey", stream, about),
+        Seed("jpeg colours", _encode("jpeg8", colours, level=90), _named("red", "green", "blue")),
+        Seed("jpeg progressive", _encode("jpeg8", grey, level=90, optimize=True), about),
+        Seed("jpeg exif", stream[:2] + exif + comment + stream[2:], about),
+    ]
     options: dict[str, dict[str, Any]] = {
         "plain": {},
         "big-endian": {"byteorder": ">"},
