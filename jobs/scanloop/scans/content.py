@@ -192,7 +192,7 @@ class ScanContent:
             raise ScanRefused("malformed", f"Expected distances of voxels between 0 and {MAX_SPACING_MM:g} mm.")
         for name, pixels in self.planes.items():
             if not _PLANE_NAME.match(name):
-                raise ScanRefused("malformed", f"{name!r} is no plane name: expected lower-case letters, digits and underscores.")
+                raise ScanRefused("malformed", "Expected plane names of lower-case letters, digits and underscores, found another.")
             if not 1 <= self.bits[name] <= 16 or int(pixels.max()) >> self.bits[name]:
                 raise ScanRefused("malformed", f"Plane {name} has values beyond its {self.bits[name]} bits.")
             if self.scale(name).is_signed and self.bits[name] != 16:
