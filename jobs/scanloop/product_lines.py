@@ -235,7 +235,8 @@ class _OnceLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one mapping of plain values. Raises WrongArguments: the message names file, line and what is wrong."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
@@ -268,9 +269,9 @@ def read_product_line(path: Path) -> ProductLine:
     Raises:
         WrongArguments: the file is no YAML or no product line; the message names file, field and what is wrong.
     """
-    return check(ProductLine, _read_yaml(path), str(path))
+    return check(ProductLine, read_yaml(path), str(path))
 
 
 def read_taxonomy(path: Path) -> Taxonomy:
     """Read and check one version of the taxonomy. Raises WrongArguments as `read_product_line` does."""
-    return check(Taxonomy, _read_yaml(path), str(path))
+    return check(Taxonomy, read_yaml(path), str(path))

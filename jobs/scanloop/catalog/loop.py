@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from scanloop.catalog import tables as t
 from scanloop.catalog.definitions import active_definitions
+from scanloop.labelling.trusted import is_trusted
 from scanloop.product_lines import ProductLine
 
 
@@ -33,7 +34,7 @@ class LoopStatus:
     returned_tasks: int
     """Tasks that review sent back and that have no new round yet."""
     accepted_scans: int
-    """Scans with an accepted annotation."""
+    """Scans with an accepted annotation, or one that is trusted as it came."""
     snapshots: int
     """Frozen datasets."""
     snapshot_scans: int
@@ -58,6 +59,19 @@ def loop_status(connection: sa.Connection) -> list[LoopStatus]:
 def covered_scanners(connection: sa.Connection, definition: ProductLine) -> list[str]:
     """Ids of the scanners that deliver for a product line."""
     return [scanner for scanner in connection.execute(sa.select(t.scanners.c.scanner_id)).scalars() if definition.covers(scanner)]
+
+
+def _accepted(definition: ProductLine) -> sa.CompoundSelect[tuple[str]]:
+    """Scans with an accepted annotation, or one that is trusted as it came and speaks about a category of the product line."""
+    reviewed = sa.select(t.reviews.c.scan_id).where(t.reviews.c.product_line == definition.product_line, t.reviews.c.verdict == "accepted")
+    notes = t.annotations
+    is_about_it = sa.or_(*(notes.c.looked_for.contains([category]) for category in definition.categories))
+    trusted = (
+        sa.select(notes.c.scan_id)
+        .join(t.scans, t.scans.c.scan_id == notes.c.scan_id)
+        .where(notes.c.product_line == definition.product_line, is_trusted(notes), is_about_it, t.scans.c.state == "validated")
+    )
+    return sa.union(reviewed, trusted)
 
 
 def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
@@ -114,11 +128,7 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
         open_tasks=count(rows(tasks, tasks.c.state == "open")),
         submitted_tasks=count(rows(tasks, tasks.c.state == "submitted")),
         returned_tasks=count(rows(tasks, tasks.c.state == "returned", ~has_later_round)),
-        accepted_scans=count(
-            sa.select(sa.func.count(t.reviews.c.scan_id.distinct())).where(
-                t.reviews.c.product_line == name, t.reviews.c.verdict == "accepted"
-            )
-        ),
+        accepted_scans=count(sa.select(sa.func.count()).select_from(_accepted(definition).subquery())),
         snapshots=count(rows(t.snapshots)),
         snapshot_scans=int((newest or {}).get("accepted", 0)),
         models=count(rows(t.models)),

@@ -18,6 +18,7 @@ ROOMS = {
     "definitions": "definitions",
     "product-line": "product_line",
     "ingest": "ingest",
+    "import": "imports",
     "scan": "scan",
     "bag": "bag",
     "quarantine": "quarantine",

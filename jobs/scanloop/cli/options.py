@@ -137,12 +137,25 @@ def run_job_in_chunks(
     *,
     options: RunOptions,
     part: str,
+    product_line: str | None = None,
+    lease: str | None = None,
+    tell: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The same for a job that does its work in chunks, each with a receipt of its own."""
+    """The same for a job that does its work in chunks, each with a receipt of its own. `tell` says more about the result before it is printed."""
     world = open_world()
     with closing(world.catalog):
-        identity = _identity(world, job, options, part=part)
-        result = execute_in_chunks(body, total, identity, settings=world.settings, store=world.store, catalog=world.catalog)
+        definition = load_definition(world.catalog, product_line) if product_line is not None else None
+        result = execute_in_chunks(
+            body,
+            total,
+            _identity(world, job, options, part=part, product_line=product_line),
+            settings=world.settings,
+            store=world.store,
+            catalog=world.catalog,
+            definition=definition,
+            lease=(f"{product_line}/{lease}" if product_line else lease) if lease else None,
+        )
+    tell(result)
     print_result(result)
     return result
 

@@ -15,6 +15,7 @@ from scanloop.catalog import tables
 from scanloop.curation.choose import Candidate
 from scanloop.curation.features import VERSION, describe
 from scanloop.curation.near_duplicates import Fingerprint
+from scanloop.labelling.trusted import is_trusted, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.scans.planes import read_planes
 from scanloop.store import Store
@@ -51,8 +52,9 @@ def candidates_of(
 ) -> list[Known]:
     """Validated, real, operational scans of the product line's scanners that nobody was asked about yet.
 
-    Without `category`: scans that no ordinary selection chose. With it: scans that no selection chose for that category, whatever else was
-    looked for in them, acquired from `since` to before `until`.
+    A scan that came with a trusted annotation of every category asked about has its answer. Without `category`: scans that no ordinary
+    selection chose. With it: scans that no selection chose for that category, whatever else was looked for in them, acquired from `since` to
+    before `until`.
     """
     scans = tables.scans
     conditions = [
@@ -61,6 +63,7 @@ def candidates_of(
         scans.c.scan_type == "operational",
         scans.c.modality != "CT",
         ~_was_chosen(definition.product_line, category),
+        ~_is_answered(definition, category),
     ]
     if since is not None:
         conditions.append(scans.c.acquired_at >= since)
@@ -111,6 +114,19 @@ def _was_chosen(product_line: str, category: str | None, before: datetime | None
     if before is not None:
         conditions.append(selections.c.created_at < before)
     return sa.exists().where(*conditions)
+
+
+def _is_answered(definition: ProductLine, category: str | None) -> sa.Exists:
+    """Whether a trusted annotation of the scan speaks about `category`, or about every category of the product line."""
+    notes = tables.annotations
+    asked = list(definition.categories) if category is None else [category]
+    return sa.exists().where(
+        notes.c.scan_id == tables.scans.c.scan_id,
+        notes.c.product_line == definition.product_line,
+        is_trusted(notes),
+        not_replaced(notes),
+        notes.c.looked_for.contains(asked),
+    )
 
 
 def _known(connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], definition: ProductLine | None) -> list[Known]:

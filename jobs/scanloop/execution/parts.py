@@ -13,6 +13,7 @@ from typing import Any
 from scanloop.catalog import Catalog
 from scanloop.execution.job import JobRun, RunIdentity, execute
 from scanloop.execution.receipts import load_receipt, receipt_key
+from scanloop.product_lines import ProductLine
 from scanloop.settings import Settings
 from scanloop.store import Store
 
@@ -27,11 +28,14 @@ def execute_in_chunks(
     settings: Settings,
     store: Store,
     catalog: Catalog,
+    definition: ProductLine | None = None,
+    lease: str | None = None,
 ) -> Result:
     """Run `body` for chunk 0, 1 and so on until a result says that nothing is `left`; then write the receipt of the whole, from `total`.
 
-    Part `p` of a job has chunks `p.0000`, `p.0001` and so on. Raises as `execute` does.
+    Part `p` of a job has chunks `p.0000`, `p.0001` and so on. Each chunk takes the lease anew. Raises as `execute` does.
     """
+    deployment: dict[str, Any] = {"settings": settings, "store": store, "catalog": catalog, "definition": definition, "lease": lease}
     results: list[Result] = []
     if load_receipt(store, receipt_key(identity.run_id, identity.job, identity.part)) is None:
         for number in count():
@@ -40,7 +44,7 @@ def execute_in_chunks(
             def work(run: JobRun, number: int = number) -> Result:
                 return body(run, number)
 
-            results.append(execute(work, chunk, settings=settings, store=store, catalog=catalog))
+            results.append(execute(work, chunk, **deployment))
             if not results[-1]["left"]:
                 break
-    return execute(lambda _: total(results), identity, settings=settings, store=store, catalog=catalog)
+    return execute(lambda _: total(results), identity, **deployment)

@@ -53,6 +53,8 @@ def _with_sidecar(name: str, read_pages: Callable[[bytes], tuple[list[np.ndarray
             raise ScanRefused("sidecar_missing", f"A {name.upper()} export needs its sidecar, which says scanner, bag and planes.")
         about = read_sidecar(sidecar)
         pages, bits = read_pages(content)
+        if about.dataset is not None and len(pages) == 1:
+            pages *= len(about.planes)  # a grey picture among a research set's colours is the same in each
         planes = name_planes(pages, about.planes)
         return ScanContent(planes, dict.fromkeys(planes, bits), about.metadata(), name)
 

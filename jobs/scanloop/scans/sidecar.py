@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC
+from typing import Any
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError
@@ -35,12 +36,17 @@ class Sidecar(BaseModel):
     scan_type: str = Field(default="operational", max_length=64)
     software: str = Field(default="", max_length=256)
     is_projected: bool = False
+    dataset: Any = None
+    split: Any = None
 
     def metadata(self) -> ScanMetadata:
         """The same facts in the form that every format shares."""
         moment = self.acquired_at
         scan_type = clean_text(self.scan_type).lower()
         software = clean_text(self.software)
+        attributes = {"software": software} if re.fullmatch(r"[\w .-]{0,31}\d[\w .-]{0,31}", software) else {}
+        # A picture of a research set says so: what is expected of a scanner's own export is not expected of it.
+        attributes |= {name: said for name, said in (("dataset", self.dataset), ("split", self.split)) if is_set_name(said)}
         return ScanMetadata(
             manufacturer=_identifying(self.manufacturer),
             model=_identifying(self.model),
@@ -52,12 +58,17 @@ class Sidecar(BaseModel):
             acquired_at=None if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC),
             scan_type=scan_type if re.fullmatch(r"[a-z_ ]{1,16}", scan_type) else "operational",
             is_projected=self.is_projected,
-            attributes={"software": software} if re.fullmatch(r"[\w .-]{0,31}\d[\w .-]{0,31}", software) else {},
+            attributes=attributes,
         )
 
 
 def _identifying(text: str) -> str:
     return without_person(clean_text(text))
+
+
+def is_set_name(value: object) -> bool:
+    """Whether a value is what a research set or one of its splits may be called."""
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,47}", value) is not None
 
 
 def read_sidecar(content: bytes) -> Sidecar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from scanloop.catalog import tables
 from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.boxes import boxes_from_json
+from scanloop.labelling.trusted import is_trusted, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
@@ -44,7 +45,7 @@ class Collected:
 
 
 def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[LabelledScan]:
-    """Every validated scan of the product line's scanners with an accepted annotation, by scan id."""
+    """Every validated scan of the product line's scanners with an accepted annotation, or one that is trusted as it came, by scan id."""
     tasks, reviews, notes = tables.labelling_tasks, tables.reviews, tables.annotations
     accepted = connection.execute(
         sa.select(
@@ -66,13 +67,30 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
     for row in accepted:
         note = AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes))
         (partial if (row.bag_id, row.selection_id) in unfinished else whole)[row.scan_id].append(note)
-    scan_ids = sorted({row.scan_id for row in accepted})
+    for scan_id, note in _trusted(connection, definition.product_line):
+        whole[scan_id].append(note)
+    scan_ids = sorted({*whole, *partial})
     facts = _facts(connection, scan_ids)
     return [
         LabelledScan(facts[scan_id], tuple(whole[scan_id]), tuple(partial[scan_id]))
         for scan_id in scan_ids
         if scan_id in facts and definition.covers(facts[scan_id]["scanner_id"])
     ]
+
+
+def _trusted(connection: sa.Connection, product_line: str) -> Iterator[tuple[str, AnnotationSet]]:
+    """Scan and annotation for each that counts without a review, but for those that a later one of its kind stands in the place of."""
+    notes = tables.annotations
+    rows = connection.execute(
+        sa.select(notes.c.scan_id, notes.c.annotation_id, notes.c.looked_for, notes.c.boxes, notes.c.created_at)
+        .where(notes.c.product_line == product_line, is_trusted(notes), not_replaced(notes))
+        .order_by(notes.c.annotation_id)
+    )
+    for row in rows:
+        yield (
+            row.scan_id,
+            AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes)),
+        )
 
 
 def _unfinished_portions(connection: sa.Connection, product_line: str) -> set[tuple[str, str]]:

@@ -1,0 +1,28 @@
+"""Annotations that count without a review, because a person's own, audited act brought them: what says so is here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+REPORT = "report"
+"""author_kind of an annotation that came with its scan."""
+IMPORT = "import:"
+"""How the tool of an imported annotation begins; the format follows."""
+
+
+def is_import(notes: Any) -> sa.ColumnElement[bool]:
+    """Whether an annotation came with a research set. `notes` is the table of annotations, or an alias of it."""
+    return sa.and_(notes.c.author_kind == REPORT, notes.c.tool.startswith(IMPORT))
+
+
+def is_trusted(notes: Any) -> sa.ColumnElement[bool]:
+    """Whether an annotation counts as accepted as it is. One that another of its kind replaces still does; see `not_replaced`."""
+    return is_import(notes)
+
+
+def not_replaced(notes: Any) -> sa.ColumnElement[bool]:
+    """Whether no later annotation of the same author kind stands in the place of this one."""
+    later = sa.alias(notes)
+    return ~sa.exists().where(later.c.supersedes == notes.c.annotation_id, later.c.author_kind == notes.c.author_kind)
