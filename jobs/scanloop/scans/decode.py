@@ -15,7 +15,7 @@ from scanloop.scans.errors import ScanRefused
 from scanloop.scans.jpeg import is_jpeg, read_jpeg_picture
 from scanloop.scans.limits import MAX_FILE_BYTES
 from scanloop.scans.png import is_png, read_png
-from scanloop.scans.sidecar import name_planes, read_sidecar
+from scanloop.scans.sidecar import is_set_name, name_planes, read_sidecar
 from scanloop.scans.tiff import is_tiff, read_tiff
 
 HEAD_BYTES = 132
@@ -53,7 +53,7 @@ def _with_sidecar(name: str, read_pages: Callable[[bytes], tuple[list[np.ndarray
             raise ScanRefused("sidecar_missing", f"A {name.upper()} export needs its sidecar, which says scanner, bag and planes.")
         about = read_sidecar(sidecar)
         pages, bits = read_pages(content)
-        if about.dataset is not None and len(pages) == 1:
+        if is_set_name(about.dataset) and len(pages) == 1:
             pages *= len(about.planes)  # a grey picture among a research set's colours is the same in each
         planes = name_planes(pages, about.planes)
         return ScanContent(planes, dict.fromkeys(planes, bits), about.metadata(), name)

@@ -18,6 +18,8 @@ _WORST = {
     "is_blank": max,
 }
 """How the planes of one scan become one figure: the worst counts."""
+_NOT_OF_A_SET = ("has_both_energies", "year", "air_mean", "saturated_share", "dark_share", "dead_columns", "dead_rows")
+"""What is not asked of a picture of a research set: it has a vendor's colours instead of energies, and tells no time."""
 
 
 def scan_record(scan: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def scan_record(scan: Mapping[str, Any]) -> dict[str, Any]:
     said = {"site": scan["site_id"], "bag": scan["bag_id"], "view": scan["view_name"]}
     said |= {name: scan[name] for name in ("manufacturer", "model", "serial")}
     figures = {name: worst([plane[name] for plane in statistics.values()]) for name, worst in _WORST.items()}
-    return {
+    record = {
         "scan_id": scan["scan_id"],
         **{name: None if name in missing else value for name, value in said.items()},
         "delivered_site": attributes.get("delivered_site") or None,
@@ -45,6 +47,7 @@ def scan_record(scan: Mapping[str, Any]) -> dict[str, Any]:
         "bits": min(plane["bits"] for plane in planes),
         **figures,
     }
+    return record | dict.fromkeys(_NOT_OF_A_SET) | {"acquired_at": "not told"} if attributes.get("dataset") else record
 
 
 def scan_frame(scans: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
