@@ -46,7 +46,7 @@ def labelled(bag: str, view: str = "top", *, is_whole: bool = True, boxes: tuple
         name: getattr(one, name) for name in ("scan_id", "bag_id", "site_id", "scanner_id", "scanner_model", "view_name")
     }
     facts |= {"planes_key": one.planes_key, "phash": one.phash, "acquired_at": None, "is_projected": False}
-    facts["planes"] = [{"name": "high", "height_px": 48, "width_px": 64, "bits": 16}]
+    facts["planes"] = [{"name": name, "height_px": 48, "width_px": 64, "bits": 16} for name in one.planes]
     note = (AnnotationSet(f"a-{bag}-{view}", "2026-01-01", frozenset({"handgun", "knife"}), boxes),)
     return LabelledScan(facts | changes, note if is_whole else (), () if is_whole else note)
 

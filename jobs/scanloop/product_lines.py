@@ -93,8 +93,10 @@ class Training(_Part):
 
     recipe: str = "rtmdet_tiny"
     """Name of a recipe."""
-    planes: tuple[Literal["high", "low", "material"], ...] = Field(default=("high", "low", "material"), min_length=1)
-    """Input planes, in channel order."""
+    planes: tuple[Literal["high", "low", "material", "red", "green", "blue"], ...] = Field(
+        default=("high", "low", "material"), min_length=1
+    )
+    """Input planes, in channel order; colours are for pictures that have no energies, such as those of research sets."""
     size_px: int = Field(default=320, ge=64, le=2048, multiple_of=32)
     """Side of the square the detector sees."""
     iterations: int = Field(default=100, ge=1)
@@ -113,6 +115,11 @@ class Training(_Part):
     """Iterations between two looks at the val split; 0: none before the end."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many looks without a better AP50; 0: train to the end."""
+
+    @property
+    def needed_planes(self) -> frozenset[str]:
+        """Planes that a scan must have to be learned from; `material` follows from two."""
+        return frozenset(self.planes) - {"material"} | ({"high", "low"} if "material" in self.planes else set())
 
 
 class Gate(_Part):

@@ -20,7 +20,7 @@ from scanloop.imports.entries import Entry, decode_entry, encode_entry
 from scanloop.imports.layout import SetFolder
 from scanloop.imports.problems import Problems, encode_problems
 from scanloop.imports.receive import ImportReceiver
-from scanloop.imports.source import Progress, Source, Surveyed, as_counts, survey
+from scanloop.imports.source import PLANES, Progress, Source, Surveyed, as_counts, survey
 from scanloop.intake.ledger import known_contents
 from scanloop.steps import step
 
@@ -54,7 +54,7 @@ class ImportJob:
         """The result of the whole."""
         first, last = chunks[0], chunks[-1]
         counts = {name: sum(int(chunk.get(name, 0)) for chunk in chunks) for name in _COUNTED}
-        plan = {name: first[name] for name in ("dataset", "preset", "images", "splits", "version")}
+        plan = {name: first[name] for name in ("dataset", "preset", "images", "splits", "version", "is_learnable")}
         return {**plan, **counts, "problems": last["problems"], "problems_key": last["problems_key"], "left": False}
 
     def _plan(self, run: JobRun) -> dict[str, Any]:
@@ -79,7 +79,17 @@ class ImportJob:
         run.add_output(stored)
         counts = as_counts(surveyed)
         kept = {name: counts[name] for name in ("images", "splits", "version")}
-        about = {"dataset": self.source.dataset, "preset": self.source.preset.name, "work": stored.key, "left": True}
+        fits = definition.training.needed_planes <= set(PLANES)
+        if not fits:
+            wanted = ", ".join(sorted(definition.training.needed_planes))
+            log.warning(
+                "%s learns from %s; pictures of a set have %s. Its snapshots leave them out. A product line with "
+                "training: {planes: [red, green, blue]} learns from them.",
+                definition.product_line,
+                wanted,
+                ", ".join(PLANES),
+            )
+        about = {"is_learnable": fits, "dataset": self.source.dataset, "preset": self.source.preset.name, "work": stored.key, "left": True}
         return {**about, **kept, **self._kept(run, problems)}
 
     def _receive(self, run: JobRun, work: dict[str, Any], chunk: int) -> dict[str, Any]:

@@ -53,9 +53,9 @@ def write_selftest(folder: Path, detector: Detector, planes: Mapping[str, np.nda
     from scanloop.edge.detector import OUTPUT_NAMES
     from scanloop.edge.selfcheck import sample_outputs
     from scanloop.scans.planes import encode_planes
-    from scanloop.training.preprocess import prepare_input
+    from scanloop.training.preprocess import KNOWN_PLANES, prepare_input
 
-    names = [name for name in ("high", "low") if name in planes]
+    names = [name for name in KNOWN_PLANES if name in planes]
     kept = {name: planes[name] for name in names}
     (folder / "selftest.tiff").write_bytes(encode_planes(kept))
     canvas, _ = prepare_input(kept, detector.rules.size_px, detector.rules.planes)

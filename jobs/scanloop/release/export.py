@@ -168,7 +168,7 @@ def _val_scans(run: JobRun, champion: Champion) -> list[Mapping[str, np.ndarray]
     chosen = [record for record, _ in zip(records, range(PARITY_SCANS), strict=False)]
     for record in chosen:
         run.add_input("scan", record.scan_id)
-    return [read_planes(run.store.get(record.planes_key), names=("high", "low")) for record in chosen]
+    return [read_planes(run.store.get(record.planes_key)) for record in chosen]
 
 
 def _publish_bundle(

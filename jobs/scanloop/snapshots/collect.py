@@ -127,13 +127,18 @@ def records_of(scans: Iterable[LabelledScan], definition: ProductLine) -> Collec
     """Decide split and annotation of every labelled scan. The order of the input does not matter.
 
     A bag in val or test is scored as a whole: what its clean views show counts as much as what the others do. So there only annotations from
-    finished portions count; train takes everything that was accepted.
+    finished portions count; train takes everything that was accepted. A scan without the planes that the definition trains on is no row.
     """
-    known = sorted(scans, key=lambda scan: (scan.facts["bag_id"], scan.facts["scan_id"]))
+    left_out: Counter[str] = Counter()
+    known = []
+    for scan in sorted(scans, key=lambda scan: (scan.facts["bag_id"], scan.facts["scan_id"])):
+        if definition.training.needed_planes <= {plane["name"] for plane in scan.facts["planes"]}:
+            known.append(scan)
+        else:
+            left_out["no planes that the detector reads"] += 1
     rules = definition.snapshot
     shares: dict[str, float] = {str(split): share for split, share in rules.splits.items()}
     drawn = {scan.facts["bag_id"]: drawn_split(rules.seed, scan.facts["bag_id"], shares) for scan in known}
-    left_out: Counter[str] = Counter()
     records = []
     for scan in known:
         is_train = drawn[scan.facts["bag_id"]] == "train"

@@ -23,7 +23,9 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-    planes: tuple[Literal["high", "low", "material"], ...] = Field(default=("high", "low", "material"), min_length=1, max_length=3)
+    planes: tuple[Literal["high", "low", "material", "red", "green", "blue"], ...] = Field(
+        default=("high", "low", "material"), min_length=1, max_length=3
+    )
     """Input channels, in order."""
     size_px: int = Field(default=320, ge=64, le=2048, multiple_of=32)
     """Side of the square the detector sees."""

@@ -29,7 +29,8 @@ MATERIAL_MIDDLE = 1.35
 """Ratio of low to high attenuation between organic matter (about 1.2) and steel (about 1.7 and more)."""
 MATERIAL_SCALE = 3.0
 """Makes the spread of the material channel like that of the others."""
-KNOWN_PLANES = ("high", "low", "material")
+KNOWN_PLANES = ("high", "low", "material", "red", "green", "blue")
+"""What a channel may be: energies, what follows from two of them, or the colours of a picture that has no energies."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ MAPPED = CategoryMapping({"Hammer": None, "Scissors": None, "Scissor": None})
 
 @pytest.fixture
 def line(run_body: Any) -> str:
-    """A product line for handguns and knives."""
-    define(run_body)
+    """A product line for handguns and knives that learns from colours."""
+    define(run_body, training={"planes": ["red", "green", "blue"]})
     return "cabin"
 
 
@@ -120,6 +120,18 @@ def test_an_imported_set_is_validated_and_frozen_into_a_snapshot(world: World, b
     assert sum(record.is_clean_bag for record in records) >= 4
     assert {record.looked_for for record in records} == {("handgun", "knife")}
     assert {box.category for record in records for box in record.boxes} == {"handgun", "knife"}
+
+
+def test_a_product_line_that_learns_from_energies_leaves_colours_out(world: World, bring: Import, run_body: Any, tmp_path: Path) -> None:
+    from scanloop.snapshots.collect import labelled_scans, records_of
+
+    define(run_body, "define-2", training={"planes": ["high", "material"]})
+    assert bring("opixray", sets.opixray(tmp_path / "set"))["is_learnable"] is False
+    run_body("validation.run", validate_scans, run_id="validate", lease="validation")
+    definition = load_definition(world.catalog, "cabin")
+    with world.catalog.read() as connection:
+        collected = records_of(labelled_scans(connection, definition), definition)
+    assert (collected.records, collected.left_out) == ([], {"no planes that the detector reads": 4})
 
 
 def test_the_same_import_again_changes_nothing(world: World, bring: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

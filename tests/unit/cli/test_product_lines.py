@@ -45,7 +45,7 @@ def test_a_version_follows_the_content_and_nothing_else(tmp_path: Path) -> None:
         ({"categories": []}, "categories", "at least 1"),
         ({"categories": ["knife", "knife"]}, "categories", "named twice"),
         ({"training": {"size_px": 333}}, "training.size_px", "multiple of 32"),
-        ({"training": {"planes": ["high", "zeff"]}}, "training.planes.1", "'high', 'low' or 'material'"),
+        ({"training": {"planes": ["high", "zeff"]}}, "training.planes.1", "'high', 'low', 'material', 'red', 'green' or 'blue'"),
         ({"snapshot": {"splits": {"train": 0.5, "val": 0.1, "test": 0.1}}}, "snapshot", "sum to 1"),
         ({"snapshot": {"splits": {"train": 1.6, "val": -0.85, "test": 0.25}}}, "snapshot", "none below 0"),
         ({"training": {"planes": []}}, "training.planes", "at least 1"),
