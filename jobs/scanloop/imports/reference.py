@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -10,12 +9,14 @@ from scanloop.imports.presets import FORMATS, PRESETS, Preset, Split
 from scanloop.imports.problems import KINDS
 
 
+_END = "<!-- end -->"
+
+
 def filled(page: str) -> str:
     """The page with every generated table as the code has it."""
     for name, table in (("presets", presets_table()), ("categories", categories_table()), ("problems", problems_table())):
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda found, table=table: found[1] + table + found[2], page, flags=re.DOTALL
-        )
+        before, mark, rest = page.partition(f"<!-- {name} -->\n")
+        page = f"{before}{mark}{table}{_END}{rest.partition(_END)[2]}"
     return page
 
 
