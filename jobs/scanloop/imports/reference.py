@@ -8,7 +8,6 @@ from pathlib import Path
 from scanloop.imports.presets import FORMATS, PRESETS, Preset, Split
 from scanloop.imports.problems import KINDS
 
-
 _END = "<!-- end -->"
 
 
