@@ -117,6 +117,7 @@ down: ## Stop what make up or make demo started.
 docs: env ## Write the generated pages anew.
 	PYTHONPATH=dags:plugins $(AIRFLOW)/python -m scanloop_dags.document > docs/DAGS.md
 	$(JOBS)/python -m scanloop.cli.reference > docs/commands.md
+	PYTHONPATH=tests $(JOBS)/python -m format_matrix > docs/formats.md
 	$(JOBS)/python -m scanloop.training.reference docs/training.md
 
 .PHONY: clean

@@ -175,7 +175,7 @@ class Jpeg2000:
 def read_jpeg2000(stream: bytes) -> Jpeg2000:
     """Read the SIZ marker of a codestream, bare or in a JP2 file. Raises ScanRefused."""
     if stream[:12] == _JP2_SIGNATURE:
-        stream = _box(stream, b"jp2c", "JPEG 2000")
+        stream = _only(_boxes(stream, "JPEG 2000"), b"jp2c", "JPEG 2000")
     if stream[:4] != b"\xff\x4f\xff\x51" or len(stream) < 42:
         raise ScanRefused("malformed", "A JPEG 2000 frame does not start as a codestream.")
     capabilities = int.from_bytes(stream[6:8], "big")
@@ -209,9 +209,9 @@ def _jpeg2000_end(stream: bytes) -> int:
 
 
 def read_jpegxl_size(stream: bytes) -> tuple[int, int]:
-    """Rows and columns that a JPEG XL codestream, bare or boxed in one piece, announces. Raises ScanRefused."""
+    """Rows and columns that a JPEG XL codestream, bare, boxed, or boxed in parts, announces. Raises ScanRefused."""
     if stream[:12] == _JXL_SIGNATURE:
-        stream = _box(stream, b"jxlc", "JPEG XL")
+        stream = _joined(_boxes(stream, "JPEG XL"))
     if stream[:2] != _JXL_CODESTREAM or len(stream) < 12:
         raise ScanRefused("malformed", "A JPEG XL frame does not start as a codestream.")
     bits, at = int.from_bytes(stream[2:14], "little"), 0
@@ -232,8 +232,27 @@ def read_jpegxl_size(stream: bytes) -> tuple[int, int]:
     return height_px, (height_px * wide // high if ratio else side())
 
 
-def _box(stream: bytes, kind: bytes, name: str) -> bytes:
-    """The contents of the only box of this kind in a file of boxes."""
+def _joined(boxes: list[tuple[bytes, bytes]]) -> bytes:
+    """The codestream of a JPEG XL file: in one box, or in parts whose first four bytes count them; the last has the highest bit set."""
+    parts = [part for kind, part in boxes if kind == b"jxlp"]
+    if not parts:
+        return _only(boxes, b"jxlc", "JPEG XL")
+    counted = [int.from_bytes(part[:4], "big") for part in parts]
+    if any(kind == b"jxlc" for kind, _ in boxes) or counted != [*range(len(parts) - 1), len(parts) - 1 | 1 << 31]:
+        raise ScanRefused("malformed", "The parts of a JPEG XL codestream do not follow each other.")
+    return b"".join(part[4:] for part in parts)
+
+
+def _only(boxes: list[tuple[bytes, bytes]], kind: bytes, name: str) -> bytes:
+    """The contents of the only box of this kind."""
+    found = [content for one, content in boxes if one == kind]
+    if len(found) != 1:
+        raise ScanRefused("unsupported_encoding", f"Expected one codestream in a {name} file, found {len(found)}.")
+    return found[0]
+
+
+def _boxes(stream: bytes, name: str) -> list[tuple[bytes, bytes]]:
+    """Kind and contents of every box of a file of boxes. Raises ScanRefused."""
     position, found = 0, []
     while position + 8 <= len(stream):
         length, start = int.from_bytes(stream[position : position + 4], "big"), position + 8
@@ -242,12 +261,9 @@ def _box(stream: bytes, kind: bytes, name: str) -> bytes:
         end = len(stream) if length == 0 else position + length
         if end < start or end > len(stream):
             raise ScanRefused("truncated", f"A box of a {name} file announces {length} bytes; {len(stream) - position} are left.")
-        if stream[position + 4 : position + 8] == kind:
-            found.append(stream[start:end])
+        found.append((stream[position + 4 : position + 8], stream[start:end]))
         position = end
-    if len(found) != 1:
-        raise ScanRefused("unsupported_encoding", f"Expected one codestream in a {name} file, found {len(found)}.")
-    return found[0]
+    return found
 
 
 def check_rle(content: bytes, segments: int) -> None:

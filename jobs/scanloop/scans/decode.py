@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanloop.scans.content import ScanContent
+from scanloop.scans.content import PlaneScale, ScanContent
 from scanloop.scans.dicom import is_dicom, read_dicom
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.jpeg import is_jpeg, read_jpeg_picture
 from scanloop.scans.limits import MAX_FILE_BYTES
 from scanloop.scans.png import is_png, read_png
 from scanloop.scans.sidecar import is_set_name, name_planes, read_sidecar
-from scanloop.scans.tiff import is_tiff, read_tiff
+from scanloop.scans.tiff import inverted_pages, is_tiff, read_tiff
 
 HEAD_BYTES = 132
 """What a format must be recognised by."""
@@ -47,7 +47,9 @@ class Format:
     """Read the whole file, with its sidecar if it has one. Raises ScanRefused."""
 
 
-def _with_sidecar(name: str, read_pages: Callable[[bytes], tuple[list[np.ndarray], int]]) -> Callable[[bytes, bytes | None], ScanContent]:
+def _with_sidecar(
+    name: str, read_pages: Callable[[bytes], tuple[list[np.ndarray], int]], inverted_pages: Callable[[bytes], list[bool]] | None = None
+) -> Callable[[bytes, bytes | None], ScanContent]:
     def read(content: bytes, sidecar: bytes | None) -> ScanContent:
         if sidecar is None:
             raise ScanRefused("sidecar_missing", f"A {name.upper()} export needs its sidecar, which says scanner, bag and planes.")
@@ -56,7 +58,10 @@ def _with_sidecar(name: str, read_pages: Callable[[bytes], tuple[list[np.ndarray
         if is_set_name(about.dataset) and len(pages) == 1:
             pages *= len(about.planes)  # a grey picture among a research set's colours is the same in each
         planes = name_planes(pages, about.planes)
-        return ScanContent(planes, dict.fromkeys(planes, bits), about.metadata(), name)
+        inverted = inverted_pages(content) if inverted_pages else [False]
+        of_plane = inverted if len(inverted) == len(planes) else inverted * len(planes)
+        scales = {plane: PlaneScale(is_inverted=True) for plane, is_inverted in zip(planes, of_plane, strict=True) if is_inverted}
+        return ScanContent(planes, dict.fromkeys(planes, bits), about.metadata(), name, scales)
 
     return read
 
@@ -64,7 +69,7 @@ def _with_sidecar(name: str, read_pages: Callable[[bytes], tuple[list[np.ndarray
 FORMATS = (
     Format("dicom", is_dicom, lambda content, _: read_dicom(content)),
     Format("png", is_png, _with_sidecar("png", read_png)),
-    Format("tiff", is_tiff, _with_sidecar("tiff", read_tiff)),
+    Format("tiff", is_tiff, _with_sidecar("tiff", read_tiff, inverted_pages)),
     Format("jpeg", is_jpeg, _with_sidecar("jpeg", read_jpeg_picture)),
 )
 """Every format, in the order they are tried. A DICOM preamble may hold anything (even a TIFF), so DICOM comes first."""

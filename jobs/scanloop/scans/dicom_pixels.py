@@ -14,7 +14,7 @@ from scanloop.scans.content import SIGNED_OFFSET
 from scanloop.scans.dicom_elements import Elements
 from scanloop.scans.dicom_structure import ENCAPSULATED, PIXEL_DATA, Structure
 from scanloop.scans.errors import ScanRefused
-from scanloop.scans.fragments import compressed_frames, frame_count_agrees
+from scanloop.scans.fragments import compressed_frames, frame_count_agrees, is_lossy_jpeg
 from scanloop.scans.frames import Frame, decode_frame, native_frame
 from scanloop.scans.limits import MAX_DEPTH_PX, check_plane_sizes
 
@@ -39,8 +39,6 @@ class Layout:
     """How many frames there are."""
     sample_names: tuple[str, ...]
     """What the samples of a pixel are; one empty name for grey."""
-    shift: int
-    """Bits below those that are stored."""
     codec: str
     """How frames are compressed; empty: native."""
 
@@ -61,12 +59,12 @@ def read_layout(structure: Structure, elements: Elements, *, is_volume: bool) ->
     check_plane_sizes(1, height_px, width_px, 16)
     codec = ENCAPSULATED.get(structure.transfer_syntax, "")
     photometric = elements.text("PhotometricInterpretation")
-    names = _sample_names(samples, photometric, codec)
+    names = _sample_names(samples, photometric, is_converted=samples == 3 and codec == "jpeg" and is_lossy_jpeg(structure))
     is_exact = codec in _CELL_CODECS
     if allocated not in (8, 16, 32) or (allocated == 32 and not is_exact):
         raise ScanRefused("unsupported_pixels", f"Expected 8 or 16 bits allocated, or 32 coded as they are, found {allocated}.")
     high_bit = elements.integer("HighBit", stored - 1)
-    if not 1 <= stored <= allocated or not stored - 1 <= high_bit < allocated or (high_bit >= stored and not is_exact):
+    if not 1 <= stored <= allocated or not stored - 1 <= high_bit < allocated:
         raise ScanRefused(
             "unsupported_pixels", f"Bits {high_bit - stored + 1} to {high_bit} of {allocated} are no place for {stored} bits."
         )
@@ -75,22 +73,22 @@ def read_layout(structure: Structure, elements: Elements, *, is_volume: bool) ->
         raise ScanRefused("malformed", f"Expected PixelRepresentation 0 or 1, found {representation}.")
     frame = Frame(
         height_px, width_px, samples, allocated, stored, representation == 1, photometric in _YBR, structure.is_little_endian,
-        samples > 1 and elements.integer("PlanarConfiguration", 0) == 1,
+        samples > 1 and elements.integer("PlanarConfiguration", 0) == 1, high_bit + 1 - stored,
     )  # fmt: skip
     count = _frame_count(structure, elements, frame, is_encapsulated=bool(codec))
     if is_volume:
         check_plane_sizes(samples, height_px, width_px, 16, count)
     else:
         check_plane_sizes(count * samples, height_px, width_px, 16)
-    return Layout(frame, count, names, high_bit + 1 - stored, codec)
+    return Layout(frame, count, names, codec)
 
 
-def _sample_names(samples: int, photometric: str, codec: str) -> tuple[str, ...]:
+def _sample_names(samples: int, photometric: str, *, is_converted: bool) -> tuple[str, ...]:
     if samples == 1 and photometric in GREY:
         return ("",)
     if samples == 3 and photometric in COLOURS:
         return COLOURS[photometric]
-    if samples == 3 and photometric in _YBR and codec == "jpeg":
+    if samples == 3 and photometric in _YBR and is_converted:
         return COLOURS["RGB"]
     if samples == 3 and photometric == "YBR_FULL":
         return ("luma", "cb", "cr")
@@ -147,8 +145,8 @@ def _native_cells(structure: Structure, layout: Layout) -> np.ndarray:
 def _kept(cells: np.ndarray, layout: Layout) -> np.ndarray:
     """The numbers of one frame as they are kept, from cells that may have bits above and below those that are stored."""
     frame = layout.frame
-    if layout.shift:
-        cells = cells >> layout.shift
+    if frame.shift:
+        cells = cells >> frame.shift
     if frame.stored < 8 * cells.dtype.itemsize:
         cells = cells & cells.dtype.type((1 << frame.stored) - 1)
     if frame.stored > 16:

@@ -42,6 +42,8 @@ class Frame:
     """Byte order of native numbers."""
     planar: bool = False
     """Whether native samples come plane by plane."""
+    shift: int = 0
+    """Bits of a cell below those that count."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,6 +124,10 @@ def _expect(found: Announced, frame: Frame, codec: str) -> None:
     if not same or not 2 <= found.bits <= frame.allocated:
         expected = f"{frame.height_px} x {frame.width_px} pixels, {frame.samples} samples, 2 to {frame.allocated} bits"
         raise ScanRefused("malformed", f"Expected a frame of {expected}; its {codec} header says {found}.")
+    if frame.shift and found.bits < frame.shift + frame.stored:
+        raise ScanRefused(
+            "unsupported_pixels", f"{frame.stored} bits above {frame.shift} others do not fit into the {found.bits} of a {codec} frame."
+        )
 
 
 def _place_sign(cells: np.ndarray, found: Announced, frame: Frame) -> np.ndarray:
@@ -141,19 +147,30 @@ def _jpeg(content: bytes, frame: Frame) -> np.ndarray:
         return _place_sign(imagecodecs.jpegls_decode(stream), jpeg.picture, frame)
     if jpeg.process == "lossless" and jpeg.is_plain:
         return _place_sign(imagecodecs.ljpeg_decode(stream), jpeg.picture, frame)
-    if jpeg.process == "lossless" or frame.samples == 1:
+    if frame.samples == 1:
+        if jpeg.process == "dct" and frame.shift:
+            raise ScanRefused("unsupported_pixels", "A lossy JPEG frame keeps no bits below those that are stored.")
         return _place_sign(decode_by_libjpeg(stream), jpeg.picture, frame)
-    if jpeg.is_ybr is not None and jpeg.is_ybr != frame.is_ybr:
-        raise ScanRefused("malformed", "A JPEG frame and its file disagree on whether its samples are red, green and blue.")
-    return decode_by_libjpeg(stream, "YCBCR" if frame.is_ybr else "RGB", "RGB")
+    if jpeg.process == "lossless":
+        # Whatever the samples are, they are not converted.
+        return _place_sign(decode_by_libjpeg(stream, "RGB", "RGB"), jpeg.picture, frame)
+    # Toolkits are known to say RGB of a frame whose own markers say otherwise, because that is what comes out.
+    is_ybr = frame.is_ybr if jpeg.is_ybr is None else jpeg.is_ybr
+    return decode_by_libjpeg(stream, "YCBCR" if is_ybr else "RGB", "RGB")
 
 
-def decode_by_libjpeg(stream: bytes, colours: str | None = None, wanted: str | None = None) -> np.ndarray:
-    """Decode with libjpeg-turbo, which fills up what is missing in silence: bytes put before the end must change nothing."""
+def decode_by_libjpeg(stream: bytes, colours: str | None = None, wanted: str | None = None, tables: bytes | None = None) -> np.ndarray:
+    """Decode with libjpeg-turbo, which fills up what is missing in silence: bytes put before the end must change nothing.
+
+    `tables` are those that an abbreviated stream lacks.
+
+    Raises:
+        ScanRefused: it ends before its last pixel.
+    """
     import imagecodecs
 
     probe = stream[:-2].rstrip(b"\xff") + _PROBE + _END_OF_STREAM
-    cells, probed = (imagecodecs.jpeg8_decode(part, colorspace=colours, outcolorspace=wanted) for part in (stream, probe))
+    cells, probed = (imagecodecs.jpeg8_decode(part, tables=tables, colorspace=colours, outcolorspace=wanted) for part in (stream, probe))
     if not np.array_equal(cells, probed):
         raise ScanRefused("truncated", "A JPEG frame ends before its last pixel.")
     return cells
@@ -170,6 +187,8 @@ def _jpeg2000(content: bytes, frame: Frame) -> np.ndarray:
 def _jpegxl(content: bytes, frame: Frame) -> np.ndarray:
     import imagecodecs
 
+    if frame.shift:
+        raise ScanRefused("unsupported_pixels", "A JPEG XL frame with bits below those that are stored is not read.")
     size = read_jpegxl_size(content)
     if size != (frame.height_px, frame.width_px):
         raise ScanRefused("malformed", f"Expected a frame of {frame.height_px} x {frame.width_px} pixels; its JPEG XL header says {size}.")

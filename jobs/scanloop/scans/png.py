@@ -17,6 +17,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"IDAT", b"IEND")
 _SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 """Colour type to samples a pixel; palettes are not read. The last sample of types 4 and 6 is opacity."""
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column, first row, and steps of both, of each pass of an interlaced picture (PNG 8.1)."""
 _WITH_ALPHA = (4, 6)
 
 
@@ -31,25 +33,24 @@ def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
     Every chunk is checked and ancillary ones (texts, profiles) are left out before the decoder sees the file.
 
     Raises:
-        ScanRefused: incomplete, contradictory, too large, interlaced, or in a palette.
+        ScanRefused: incomplete, contradictory, too large, or in a palette.
     """
     import imagecodecs
 
-    height_px, width_px, bits, colour, compressed = _essentials(content)
-    row_bytes = 1 + width_px * _SAMPLES[colour] * bits // 8
+    height_px, width_px, bits, colour, interlace, compressed = _essentials(content)
+    passes = _PASSES if interlace else ((0, 0, 1, 1),)
+    needed = sum(_pass_bytes(height_px, width_px, _SAMPLES[colour] * bits // 8, *one) for one in passes)
     inflater = zlib.decompressobj()
     try:
-        size = len(inflater.decompress(compressed, height_px * row_bytes + 1))
+        size = len(inflater.decompress(compressed, needed + 1))
     except zlib.error as error:
         raise ScanRefused("malformed", f"The pixels cannot be inflated: {error}.") from None
-    if size != height_px * row_bytes or not inflater.eof:
-        code, found = ("truncated", "fewer") if size < height_px * row_bytes else ("malformed", "more")
-        raise ScanRefused(
-            code, f"{height_px} x {width_px} pixels of {bits} bits need {height_px * row_bytes} bytes; the file holds {found}."
-        )
+    if size != needed or not inflater.eof:
+        code, found = ("truncated", "fewer") if size < needed else ("malformed", "more")
+        raise ScanRefused(code, f"{height_px} x {width_px} pixels of {bits} bits need {needed} bytes; the file holds {found}.")
     if inflater.unused_data.strip(b"\0"):
         raise ScanRefused("polyglot", f"{len(inflater.unused_data)} bytes follow the deflated pixels.")
-    header = struct.pack(">IIBBBBB", width_px, height_px, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width_px, height_px, bits, colour, 0, 0, interlace)
     clean = SIGNATURE + b"".join(_chunk(kind, body) for kind, body in zip(_CRITICAL, (header, compressed, b""), strict=True))
     pixels = np.atleast_3d(imagecodecs.png_decode(clean)).astype(np.uint16)
     samples = [np.ascontiguousarray(pixels[:, :, index]) for index in range(pixels.shape[2])]
@@ -58,12 +59,18 @@ def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
     return samples, bits
 
 
+def _pass_bytes(height_px: int, width_px: int, pixel_bytes: int, left: int, top: int, step_x: int, step_y: int) -> int:
+    """Bytes of one pass: rows, each with a byte that names its filter; a pass without a column has no row either."""
+    columns, rows = -(-(width_px - left) // step_x), -(-(height_px - top) // step_y)
+    return rows * (1 + columns * pixel_bytes) if columns > 0 and rows > 0 else 0
+
+
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _essentials(content: bytes) -> tuple[int, int, int, int, bytes]:
-    """Rows, columns, bits, colour type and the joined IDAT bytes of a file whose chunks are all whole."""
+def _essentials(content: bytes) -> tuple[int, int, int, int, int, bytes]:
+    """Rows, columns, bits, colour type, whether interlaced, and the joined IDAT bytes of a file whose chunks are all whole."""
     position, header, parts, ended = len(SIGNATURE), None, [], False
     while position < len(content):
         if ended:
@@ -96,9 +103,8 @@ def _essentials(content: bytes) -> tuple[int, int, int, int, bytes]:
         raise ScanRefused("malformed", f"Expected 13 bytes of IHDR, found {len(header)}.")
     width_px, height_px, bits, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
     check_plane_sizes(_SAMPLES.get(colour, 1), height_px, width_px, bits)
-    if colour not in _SAMPLES or bits not in (8, 16) or compression or filtering or interlace:
+    if colour not in _SAMPLES or bits not in (8, 16) or compression or filtering or interlace > 1:
         raise ScanRefused(
-            "unsupported_pixels",
-            f"Expected grey pixels or colours of 8 or 16 bits, not interlaced; found colour type {colour}, {bits} bits.",
+            "unsupported_pixels", f"Expected grey pixels or colours of 8 or 16 bits; found colour type {colour}, {bits} bits."
         )
-    return height_px, width_px, bits, colour, b"".join(parts)
+    return height_px, width_px, bits, colour, interlace, b"".join(parts)

@@ -4,7 +4,7 @@ A small reader of its own, because what it must do is refuse: every count, offse
 limits before it is followed, and every strip or tile is unpacked into a buffer of exactly the size it must have.
 
 Source: TIFF 6.0, sections 2 (structure), 4 (greyscale), 6 (RGB), 9 (PackBits), 13 (LZW), 14 (predictor), 15 (tiles), and PlanarConfiguration in
-section 8; Adobe Photoshop TIFF Technical Notes (deflate); the BigTIFF design.
+section 8; Adobe Photoshop TIFF Technical Notes (deflate); TIFF Technical Note 2 (JPEG); the BigTIFF design.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scanloop.scans.codestreams import read_jpeg
 from scanloop.scans.errors import ScanRefused
+from scanloop.scans.frames import decode_by_libjpeg
 from scanloop.scans.limits import MAX_PLANES, check_plane_sizes
 
-_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_CODECS = {1: "", 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 50000: "zstd"}
+_TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_CODECS = {1: "", 5: "lzw", 7: "jpeg", 8: "zlib", 32946: "zlib", 32773: "packbits", 50000: "zstd"}
 _MAX_ENTRIES = 512
 _MAX_SEGMENTS = 1 << 16
+_MAX_TABLES_BYTES = 4096
+"""Quantisation and Huffman tables that all JPEG strips or tiles of a page share: 8 of at most 200 bytes are usual."""
+_YCBCR = 6
 _MAX_PADDING_PX = 1 << 20
 """Tiles may stick out of the picture by so much, and by four times the picture."""
 
@@ -48,6 +53,13 @@ class _Page:
     segment_width_px: int
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
+    tables: bytes | None = None
+    is_ybr: bool = False
+
+
+def inverted_pages(content: bytes) -> list[bool]:
+    """For every picture that `read_tiff` gives, whether the file has dark air, so that its numbers were turned round. Raises ScanRefused."""
+    return [page.is_inverted for page in _Reader(content).pages() for _ in range(page.samples)]
 
 
 def read_tiff(content: bytes) -> tuple[list[np.ndarray], int]:
@@ -136,7 +148,14 @@ class _Reader:
         check_plane_sizes(samples, height_px, width_px, 16)
         bits, sign = self._same(tags, 258, samples, 1), self._same(tags, 339, samples, 1)
         photometric, compression, planar = self._first(tags, 262), self._first(tags, 259, 1), self._first(tags, 284, 1)
-        if bits not in (8, 16) or photometric not in (0, 1, 2) or sign != 1 or self._first(tags, 266, 1) != 1 or planar not in (1, 2):
+        is_ybr = photometric == _YCBCR and compression == 7 and samples == 3 and planar == 1
+        if (
+            bits not in (8, 16)
+            or not (photometric in (0, 1, 2) or is_ybr)
+            or sign != 1
+            or self._first(tags, 266, 1) != 1
+            or planar not in (1, 2)
+        ):
             found = f"{samples} samples of {bits} bits, photometric {photometric}, planar configuration {planar}"
             raise ScanRefused(
                 "unsupported_pixels", f"Expected unsigned pixels of 8 or 16 bits, grey or colours, top left first, found {found}."
@@ -145,7 +164,7 @@ class _Reader:
         if compression not in _CODECS:
             raise ScanRefused("unsupported_encoding", f"The TIFF compression {compression} is not read.")
         predictor = self._first(tags, 317, 1)
-        if predictor not in (1, 2):
+        if predictor not in ((1,) if _CODECS[compression] == "jpeg" else (1, 2)):
             raise ScanRefused("unsupported_encoding", f"The TIFF predictor {predictor} is not read.")
         if tiled := 322 in tags:
             segment_width, segment_height = self._first(tags, 322), self._first(tags, 323)
@@ -174,7 +193,18 @@ class _Reader:
             segment_width,
             offsets,
             sizes,
+            self._tables(tags) if _CODECS[compression] == "jpeg" else None,
+            is_ybr,
         )
+
+    def _tables(self, tags: Mapping[int, tuple[str, int, int]]) -> bytes | None:
+        """What all JPEG strips or tiles of a page share."""
+        if 347 not in tags:
+            return None
+        _, count, _ = tags[347]
+        if count > _MAX_TABLES_BYTES:
+            raise ScanRefused("malformed", f"Expected at most {_MAX_TABLES_BYTES} bytes of JPEG tables, found {count}.")
+        return bytes(self._values(tags, 347, count))
 
     def _same(self, tags: Mapping[int, tuple[str, int, int]], tag: int, samples: int, default: int) -> int:
         """The value that a tag has for every sample; some writers give it once for all."""
@@ -204,6 +234,8 @@ class _Reader:
         import imagecodecs
 
         samples = 1 if page.is_planar else page.samples
+        if page.codec == "jpeg":
+            return np.moveaxis(_jpeg_segment(packed, page, rows, samples), 2, 0).astype(np.uint16)
         expected = rows * page.segment_width_px * samples * (page.bits // 8)
         unpacked = getattr(imagecodecs, f"{page.codec}_decode")(packed, out=expected + 1) if page.codec else packed
         if len(unpacked) < expected or len(unpacked) > expected + (not page.codec):
@@ -214,3 +246,20 @@ class _Reader:
         if page.has_predictor:
             segment = np.cumsum(segment, axis=1, dtype=np.uint8 if page.bits == 8 else np.uint16)
         return np.moveaxis(segment, 2, 0).astype(np.uint16)
+
+
+def _jpeg_segment(packed: bytes, page: _Page, rows: int, samples: int) -> np.ndarray:
+    """One strip or tile (rows, columns, samples) uint8 that is a JPEG stream, whole or without its tables."""
+    jpeg = read_jpeg(packed)
+    found = jpeg.picture
+    # Some writers make the last strip as high as the others.
+    if (found.width_px, found.samples, found.bits) != (page.segment_width_px, samples, page.bits) or found.height_px not in (
+        rows,
+        page.segment_height_px,
+    ):
+        expected = f"{rows} x {page.segment_width_px} pixels, {samples} samples of {page.bits} bits"
+        raise ScanRefused("malformed", f"Expected a JPEG strip or tile of {expected}; its header says {found}.")
+    if jpeg.process != "dct":
+        raise ScanRefused("unsupported_encoding", f"A JPEG strip or tile is of the process {jpeg.process}, which is not read in a TIFF.")
+    colours, wanted = ("YCBCR" if page.is_ybr else "RGB", "RGB") if samples == 3 else (None, None)
+    return decode_by_libjpeg(jpeg.stream, colours, wanted, page.tables).reshape(found.height_px, found.width_px, samples)[:rows]
