@@ -15,6 +15,10 @@ _BLANK_SPREAD = 0.02
 """A picture whose values all lie this close together shows nothing."""
 _LINE_SPREAD = 1e-4
 """A detector line that varies less than this over a whole scan, and is not saturated, does not measure."""
+_PEAK_WIDTH = 128
+"""Values counted together where the peak of air is looked for, 0.2 % of full scale: narrower than the noise of a line scanner."""
+_PEAK_SHARE = 0.4
+"""The brightest place that holds so much of what the densest place near it holds is the peak of air; thin plastic everywhere may be denser."""
 _VALUES = np.arange(FULL_SCALE + 1, dtype=np.int64)
 _SQUARES = _VALUES**2
 
@@ -35,6 +39,10 @@ class PlaneStatistics:
     """Mean transmission where there is only air; a fall over weeks is a tired source or a lost calibration."""
     air_share: float
     """Share of pixels that are air."""
+    air_peak: float
+    """Where the values of air are densest: does not depend on how much thin material lies in the picture."""
+    air_noise: float
+    """How far values above the peak of air scatter, a standard deviation: quantum noise, electronics and fluctuation of the tube together."""
     saturated_share: float
     """Share of pixels at full scale."""
     dark_share: float
@@ -80,6 +88,23 @@ def _moments(counts: np.ndarray) -> tuple[float, float]:
     return first / total, (second * total - first**2) ** 0.5 / total
 
 
+def _air_peak(counts: np.ndarray, up_to: np.ndarray, air_from: int) -> tuple[float, float]:
+    """Peak and scatter of air, in values, from a histogram, its sums and where air begins. Only what is brighter scatters by noise alone."""
+    # Up to and without full scale, where what is too bright is heaped up; at least one place is left.
+    starts = np.arange(min(air_from, FULL_SCALE - _PEAK_WIDTH), FULL_SCALE - _PEAK_WIDTH + 1)
+    held = up_to[starts + _PEAK_WIDTH - 1] - np.where(starts > 0, up_to[starts - 1], 0)
+    first = int(np.flatnonzero(held >= _PEAK_SHARE * held.max())[-1])
+    near = slice(max(0, first - 4 * _PEAK_WIDTH), first + 1)
+    start = int(starts[near][int(held[near].argmax())])
+    inside = slice(start, start + _PEAK_WIDTH)
+    total = int(counts[inside].sum())
+    peak = int((counts[inside] * _VALUES[inside]).sum()) / total if total else float(FULL_SCALE)
+    above = slice(round(peak), None)
+    total = int(counts[above].sum())
+    scatter = int((counts[above] * _SQUARES[: FULL_SCALE + 1 - round(peak)]).sum()) / total if total else 0.0
+    return peak, scatter**0.5
+
+
 def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:
     """Measure a plane (H, W) uint16 at full scale 65535.
 
@@ -94,6 +119,7 @@ def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:
     mean, std = _moments(counts)
     air_from = int(np.ceil(bright * (1 - AIR_BAND)))
     air = int(counts[air_from:].sum())
+    air_peak, air_noise = _air_peak(counts, up_to, air_from)
     is_blank = bool(bright - low < _BLANK_SPREAD * FULL_SCALE)
     return PlaneStatistics(
         mean=round(mean / FULL_SCALE, 6),
@@ -102,6 +128,8 @@ def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:
         maximum=round(maximum / FULL_SCALE, 6),
         air_mean=round(int((counts[air_from:] * _VALUES[air_from:]).sum()) / air / FULL_SCALE, 6),
         air_share=round(air / total, 6),
+        air_peak=round(air_peak / FULL_SCALE, 6),
+        air_noise=round(air_noise / FULL_SCALE, 6),
         saturated_share=round(int(counts[FULL_SCALE]) / total, 6),
         dark_share=round(int(counts[: int(np.ceil(_DARK * FULL_SCALE))].sum()) / total, 6),
         dead_rows=0 if is_blank else _dead_lines(pixels, axis=1),
@@ -126,13 +154,17 @@ def volume_statistics(volume: np.ndarray, bits: int) -> PlaneStatistics:
     minimum, maximum = int(occurring[0]), int(occurring[-1])
     mean, std = _moments(counts)
     air = slice(0, int(low + AIR_BAND * (bright - low)) + 1)
+    only_air = np.where(_VALUES < air.stop, counts, 0)
+    air_mean, air_noise = _moments(only_air)
     return PlaneStatistics(
         mean=round(mean / full, 6),
         std=round(std / full, 6),
         minimum=round(minimum / full, 6),
         maximum=round(maximum / full, 6),
-        air_mean=round(int((counts[air] * _VALUES[air]).sum()) / int(counts[air].sum()) / full, 6),
+        air_mean=round(air_mean / full, 6),
         air_share=round(int(counts[air].sum()) / volume.size, 6),
+        air_peak=round(air_mean / full, 6),
+        air_noise=round(air_noise / full, 6),
         saturated_share=round(int(counts[full]) / volume.size, 6),
         dark_share=round(int(counts[0]) / volume.size, 6),
         dead_rows=0,

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path, PurePosixPath
+
+from scanloop.validation.charts import STYLE as CHART_STYLE
 
 _STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
@@ -33,6 +36,52 @@ _URL = re.compile(r"https?://[^\s\"'<>)]+", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _LOAD_TIME = re.compile(r"(?<=>)\d{8}T\d{6}\.\d{6}Z(?=<)")
 _INDEX = "index.html"
+_OWN_STYLE = f"""<style>
+.drifted {{ color: #b3261e }} .steady {{ color: #1a7f4b }} .new {{ color: #8a5a00 }}
+td.drifted::before {{ content: "✘" }} td.steady::before {{ content: "✔" }} td.new::before {{ content: "○" }}
+th {{ background: #f5f7fa; font-weight: 600 }}
+.reason {{ border-left: 4px solid #b3261e; background: #fdf2f1; padding: .6rem 1rem; overflow-wrap: anywhere }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem }}
+figure {{ margin: 0; border: 1px solid #e4e8ef; border-radius: 6px; padding: .5rem .75rem }}
+figcaption {{ font-weight: 600; font-size: 13px }}
+.legend i {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin: 0 .35em 0 1em }}
+i.past {{ background: #9aa6b8 }} i.reference {{ background: #5b7aa8 }} i.held {{ background: #b3261e }} i.passed {{ background: #1a7f4b }}
+i.new {{ background: #8a5a00 }}
+{CHART_STYLE}</style>"""
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """One result in an index."""
+
+    suite: str
+    """Suite and version."""
+    href: str
+    """Its page, from where the index is."""
+    checked: int
+    """Scans, or rows of machines, that were checked."""
+    failed: int
+    """Of them, those that failed a check that holds back."""
+    names: tuple[str, ...]
+    """Failed checks that hold back."""
+    warned: tuple[str, ...]
+    """Failed checks that are only told."""
+
+
+@dataclass(frozen=True)
+class MachineEntry:
+    """One machine in an index."""
+
+    scanner_id: str
+    """The machine."""
+    href: str
+    """Its page, from where the index is."""
+    state: str
+    """steady, drifted or new."""
+    until: str
+    """When its last judged scan was made."""
+    names: tuple[str, ...]
+    """Failed checks because of which its scans are held."""
 
 
 def offline_page(page: str) -> str:
@@ -53,15 +102,27 @@ def offline_pages(docs_folder: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
             yield relative, offline_page(path.read_text(encoding="utf-8")).encode()
 
 
-def index_page(title: str, entries: Iterable[tuple[str, str, int, int]]) -> tuple[PurePosixPath, bytes]:
-    """The page that links the others. An entry is suite, path of its page, scans checked and scans failed."""
+def page(title: str, body: str) -> bytes:
+    """A whole page of our own. `body` is HTML, the title is not."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>{_STYLE}{_OWN_STYLE}'
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1>{body}</body></html>\n'.encode()
+
+
+def suites_table(entries: Iterable[SuiteEntry]) -> str:
+    """A table that links the page of each result."""
     rows = "".join(
-        f'<tr><td class="{"failed" if failed else "passed"}"></td><td><a href="{escape(path)}">{escape(suite)}</a></td>'
-        f"<td>{scans}</td><td>{failed}</td></tr>"
-        for suite, path, scans, failed in entries
+        f'<tr><td class="{"failed" if one.failed else "passed"}"></td><td><a href="{escape(one.href)}">{escape(one.suite)}</a></td>'
+        f"<td>{one.checked}</td><td>{one.failed}</td><td>{escape(', '.join(one.names))}</td><td>{escape(', '.join(one.warned))}</td></tr>"
+        for one in entries
     )
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title>{_STYLE}'
-    table = f"<table><tr><th></th><th>suite</th><th>scans checked</th><th>scans failed</th></tr>{rows}</table>"
-    return PurePosixPath(
-        _INDEX
-    ), f'<!DOCTYPE html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1>{table}</body></html>\n'.encode()
+    return f"<table><tr><th></th><th>suite</th><th>checked</th><th>failed</th><th>failed checks</th><th>warnings</th></tr>{rows}</table>"
+
+
+def machines_table(entries: Iterable[MachineEntry]) -> str:
+    """A table that links the page of each machine."""
+    rows = "".join(
+        f'<tr><td class="{one.state}"></td><td><a href="{escape(one.href)}">{escape(one.scanner_id)}</a></td><td>{escape(one.state)}</td>'
+        f"<td>{escape(one.until)}</td><td>{escape(', '.join(one.names))}</td></tr>"
+        for one in entries
+    )
+    return f"<table><tr><th></th><th>scanner</th><th>state</th><th>last judged scan</th><th>failed checks</th></tr>{rows}</table>"

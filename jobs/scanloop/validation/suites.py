@@ -1,4 +1,7 @@
-"""What is expected of every scan, as data. Great Expectations runs it; `expectations.py` is the only file that knows how."""
+"""What is expected, as values: checks, suites of them, and what a scanner model's history may do. `expectations.py` runs suites.
+
+The suites themselves are the YAML files in `scanner_suites/`, read by `scanner_suites.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,34 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from scanloop.scans.limits import MAX_SIDE_PX
+from pydantic import BaseModel, ConfigDict, Field
+
+Severity = Literal["blocks", "warns"]
+SECTIONS = ("metadata", "pixels", "history")
+"""Parts of a scanner model's suite. The first two are about each scan, the last is about the machine."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation about a column (or a pair of columns) of the scans."""
+    """One expectation about a column (or a pair of columns) of a table."""
 
     name: str
-    """What a failing scan is said to have failed."""
+    """What a failing row is said to have failed."""
     says: str
     """The same for people, true when it holds."""
     expectation: str
     """Class in great_expectations.expectations."""
     arguments: Mapping[str, Any]
     """Its arguments."""
+    severity: Severity = "blocks"
+    """Whether what fails it is held back, or only told."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Checks that are run together over a batch of scans."""
+    """Checks that are run together over one table."""
 
     name: str
     """Name in results and Data Docs."""
@@ -39,57 +48,70 @@ class Suite:
         """The first 8 hex digits of a digest over every check: an edit is another version."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
 
+    @property
+    def full_name(self) -> str:
+        """Name and version."""
+        return f"{self.name}-{self.version}"
 
-def _present(column: str, says: str) -> Check:
-    return Check(f"{column}_is_known", says, "ExpectColumnValuesToNotBeNull", {"column": column})
+    def blocking(self, failed: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the failed checks that hold back."""
+        return tuple(check.name for check in self.checks if check.severity == "blocks" and check.name in failed)
+
+    def says(self, name: str) -> str:
+        """What the check with this name expects, for people."""
+        return next(check.says for check in self.checks if check.name == name)
 
 
-def _between(name: str, column: str, low: float | None, high: float | None, says: str) -> Check:
-    limits = {key: value for key, value in (("min_value", low), ("max_value", high)) if value is not None}
-    return Check(name, says, "ExpectColumnValuesToBeBetween", {"column": column, **limits})
+class HistoryLimits(BaseModel):
+    """How a machine is compared with its own history. Levels and shares are of full scale, changes of levels are relative."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    min_history: int = Field(default=20, ge=5, le=1000)
+    """Validated scans of a view before a machine is judged at all."""
+    min_scans: int = Field(default=5, ge=3, le=100)
+    """Scans that are judged together; a smaller delivery is topped up with the latest validated ones, so that one odd bag is never the majority."""
+    sigmas: float = Field(default=5.0, ge=3, le=20)
+    """A change within so many standard deviations of the machine's own spread counts as none, however narrow the limits of the suite."""
+    scan_sigmas: float = Field(default=10.0, ge=3, le=50)
+    """The same for a single scan."""
+    settling: float = Field(default=4.0, ge=1, le=20)
+    """Until a calibrated machine has min_history scans it is compared with what it did before, and a change counts only as this part of itself."""
 
 
-def _among(name: str, column: str, values: list[Any], says: str) -> Check:
-    return Check(name, says, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": values})
+@dataclass(frozen=True)
+class ScannerSuite:
+    """Everything that is expected of one scanner model, or of one kind of scan."""
 
+    name: str
+    """As in the name of its file."""
+    says: str
+    """Whom it is for."""
+    manufacturer: str | None
+    """Maker that it is for; None: any."""
+    model: str | None
+    """Model that it is for; None: any."""
+    kind: str
+    """Kind of scan that it is for: projection, volume or picture."""
+    metadata: Suite
+    """Who, where, what and when; one row a scan."""
+    pixels: Suite
+    """Figures of a single scan; one row a scan."""
+    history: Suite
+    """The machine against its own history; one row a time, view and plane. Empty: not compared."""
+    limits: HistoryLimits
+    """How history is compared."""
 
-METADATA = Suite(
-    "scan_metadata",
-    (
-        _present("site", "the site is named"),
-        _present("manufacturer", "the scanner's manufacturer is named"),
-        _present("model", "the scanner's model is named"),
-        _present("serial", "the scanner's serial number is named"),
-        _present("bag", "the bag is numbered"),
-        _present("view", "the view is named"),
-        _present("acquired_at", "the time of acquisition is known"),
-        Check(
-            "site_is_the_deliverer",
-            "the file came from the folder of the site that it names",
-            "ExpectColumnPairValuesToBeEqual",
-            {"column_A": "site", "column_B": "delivered_site", "ignore_row_if": "either_value_is_missing"},
-        ),
-        _between("year_is_plausible", "year", 2000, 2100, "the scanner's clock is set"),
-        _among("scan_type_is_known", "scan_type", ["operational", "test"], "it is an operational or a test scan"),
-    ),
-)
-"""Completeness: who, where, what and when."""
+    @property
+    def is_of_a_model(self) -> bool:
+        """Whether it was written for one scanner model."""
+        return self.model is not None
 
-PIXELS = Suite(
-    "scan_pixels",
-    (
-        _among("has_both_energies", "has_both_energies", [True], "there is a high-energy and a low-energy plane"),
-        _between("height_is_plausible", "height_px", 32, MAX_SIDE_PX, "planes have at least 32 rows"),
-        _between("width_is_plausible", "width_px", 32, MAX_SIDE_PX, "planes have at least 32 columns"),
-        _between("depth_is_enough", "bits", 8, 16, "planes have 8 to 16 bits"),
-        _between("air_is_bright", "air_mean", 0.75, 1.0, "air transmits at least 75 % of full scale in every plane"),
-        _between("is_not_saturated", "saturated_share", None, 0.3, "at most 30 % of the pixels are at full scale"),
-        _between("is_not_dark", "dark_share", None, 0.6, "at most 60 % of the pixels are without signal"),
-        _among("is_not_blank", "is_blank", [False], "something is to be seen"),
-        _between("columns_measure", "dead_columns", None, 3, "at most 3 columns do not measure"),
-        _between("rows_measure", "dead_rows", None, 3, "at most 3 rows do not measure"),
-    ),
-)
-"""Pixel statistics that a working scanner keeps to."""
+    @property
+    def suites(self) -> tuple[Suite, ...]:
+        """Its parts, in order."""
+        return tuple(part for part in (self.metadata, self.pixels, self.history) if part.checks)
 
-SUITES = (METADATA, PIXELS)
+    def says_of(self, name: str) -> str:
+        """What a check of any part expects, for people."""
+        return next(suite.says(name) for suite in self.suites if any(check.name == name for check in suite.checks))

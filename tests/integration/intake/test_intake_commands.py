@@ -110,7 +110,7 @@ def test_the_commands_in_order_as_a_dag_runs_them(world: World, command: Command
     assert totals == {"scans": 3, "duplicates": 1, "quarantined": 1}
     assert json.loads(command("ingest", "acknowledge", "--run-id=r1").stdout)["acknowledged"] == 6
     validated = command("validation", "run", "--run-id=r2")
-    assert json.loads(validated.stdout) == {"validated": 2, "quarantined": 1, "product_lines": []}
+    assert json.loads(validated.stdout) == {"validated": 2, "quarantined": 1, "drifted_scanners": [], "product_lines": []}
     assert PEOPLE not in validated.stderr
     for nothing in (("ingest", "plan"), ("validation", "run")):
         done = command(*nothing)

@@ -21,9 +21,10 @@ from scanloop.intake.shard import ingest_shard
 from scanloop.product_lines import ProductLine
 from scanloop.store import open_store
 from scanloop.validation import expectations
-from scanloop.validation.frame import scan_frame
+from scanloop.validation.catalogue import scanner_suites
+from scanloop.validation.frame import scan_frame, scan_record
 from scanloop.validation.run import validate_scans
-from scanloop.validation.suites import SUITES, Check, Suite
+from scanloop.validation.suites import Check, Suite
 
 Run = Callable[..., dict[str, Any]]
 
@@ -72,6 +73,10 @@ def received(world: World, run_body: Run) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in (files | {"good_png": stacked}).items()}
 
 
+SHOWN = {"pixels": "dead", "metadata": "no_bag", "history": "veritas-v-620-0042"}
+"""Part of a suite to what its page must show: a scan that failed it, or a machine with too little history."""
+
+
 def define(world: World, key: str, *patterns: str) -> None:
     line = ProductLine.model_validate(
         {
@@ -98,7 +103,7 @@ def test_each_fault_is_named_and_everything_else_passes(world: World, run_body: 
     define(world, "hold", "argus-*")
     define(world, "cargo", "other-*")
     result = run_body("validation.run", validate_scans, run_id="check", lease="validation")
-    assert result == {"validated": 4, "quarantined": len(FAULTS), "product_lines": ["cabin", "hold"]}
+    assert result == {"validated": 4, "quarantined": len(FAULTS), "drifted_scanners": [], "product_lines": ["cabin", "hold"]}
     names = {scan_id: name for name, scan_id in received.items()}
     states = {names[row["scan_id"]]: row["state"] for row in rows(world, scans)}
     assert states == {name: "quarantined" if name in FAULTS else "validated" for name in received}
@@ -116,19 +121,20 @@ def test_each_fault_is_named_and_everything_else_passes(world: World, run_body: 
         assert all(check in held[name]["reason"] for check in checks)
         assert held[name]["landing_key"] == f"south-terminal/0042/2026-03-01/{name}.dcs"
     counts = {row["suite"].rpartition("-")[0]: row["counts"] for row in rows(world, validation_results)}
-    assert counts["scan_pixels"]["air_is_bright"] == 1
-    assert counts["scan_metadata"]["failed_scans"] == 5
+    assert counts["projection-pixels"]["air_is_bright"] == 1
+    assert counts["projection-metadata"]["failed_scans"] == 5
 
 
 def test_data_docs_open_without_a_network(world: World, run_body: Run, received: dict[str, str]) -> None:
     run_body("validation.run", validate_scans, run_id="check", lease="validation")
     keys = [found.key for found in world.store.list("datadocs/check/")]
-    assert "datadocs/check/00/index.html" in keys
+    assert "datadocs/check/index.html" in keys
     for row in rows(world, validation_results):
         assert row["docs_key"] in keys
         page = world.store.get(row["docs_key"]).decode()
-        assert received["dead" if "pixels" in row["suite"] else "no_bag"] in page
-    for key in keys:
+        shown = next(name for part, name in SHOWN.items() if part in row["suite"])
+        assert received.get(shown, shown) in page
+    for key in [*keys, *(found.key for found in world.store.list("datadocs/scanners/")), "datadocs/latest/index.html"]:
         page = world.store.get(key).decode()
         assert not re.search(r"https?:", page)
         assert "/tmp/" not in page
@@ -174,11 +180,11 @@ def test_a_check_that_cannot_be_evaluated_lets_nothing_pass(world: World, receiv
         one = dict(connection.execute(sa.select(scans)).first()._mapping) | {"manufacturer": "a", "model": "b", "serial": "c"}
     typo = Suite("broken", (Check("no_such_column", "never", "ExpectColumnValuesToNotBeNull", {"column": "no_such_column"}),))
     with pytest.raises(ScanloopError, match="no_such_column of suite broken cannot be evaluated"):
-        expectations.run_suites(scan_frame([one]), (typo,), "r", tmp_path / "docs")
+        expectations.run_suites(scan_frame([scan_record(one)]), (typo,), "r", tmp_path / "docs")
 
 
 def test_suites_are_versioned_by_their_content() -> None:
-    versions = {suite.name: suite.version for suite in SUITES}
-    assert len(set(versions.values())) == len(SUITES)
-    changed = Suite(SUITES[0].name, SUITES[0].checks[1:])
-    assert changed.version != SUITES[0].version
+    suites = [part for suite in scanner_suites() for part in suite.suites]
+    assert len({suite.full_name for suite in suites}) == len(suites)
+    changed = Suite(suites[0].name, suites[0].checks[1:])
+    assert changed.version != suites[0].version

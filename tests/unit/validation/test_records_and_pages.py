@@ -1,15 +1,16 @@
-"""Suites as data, records of scans, and pages that need no network."""
+"""Records of scans, and pages that need no network."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from scanloop.validation.docs import index_page, offline_page
+from scanloop.validation.charts import Bounds, Series, chart
+from scanloop.validation.docs import MachineEntry, SuiteEntry, machines_table, offline_page, page, suites_table
 from scanloop.validation.frame import scan_record
-from scanloop.validation.suites import SUITES
 
 FIGURES = {"air_mean": 0.97, "saturated_share": 0.0, "dark_share": 0.01, "dead_columns": 0, "dead_rows": 0, "is_blank": False}
 
@@ -30,18 +31,6 @@ def scan(**changes: Any) -> dict[str, Any]:
         "attributes": {"delivered_site": "north", "missing": []},
         "statistics": {"high": FIGURES, "low": FIGURES},
     } | changes
-
-
-def test_every_check_is_about_a_column_that_records_have() -> None:
-    columns = scan_record(scan()).keys()
-    for suite in SUITES:
-        for check in suite.checks:
-            assert {value for name, value in check.arguments.items() if name.startswith("column")} <= columns
-
-
-def test_names_of_checks_are_unique_over_all_suites() -> None:
-    names = [check.name for suite in SUITES for check in suite.checks]
-    assert len(set(names)) == len(names)
 
 
 def test_the_worst_plane_speaks_for_the_scan() -> None:
@@ -72,26 +61,44 @@ PAGE = """<html><head><link rel="stylesheet" href="https://cdn.example/x.css"/><
 
 
 def test_a_page_loses_every_reference_to_elsewhere_and_nothing_else() -> None:
-    page = offline_page(PAGE)
+    found = offline_page(PAGE)
     for gone in ("http:", "https:", "iframe", "favicon", "ours()", "cdn.example", "20261123T"):
-        assert gone not in page
+        assert gone not in found
     for kept in ("kept", 'href="#s-id-0"', 'id="s-id-0"', 'id="id-1"', "<style>"):
-        assert kept in page
+        assert kept in found
 
 
-def test_the_index_links_every_page_and_escapes_what_it_shows() -> None:
-    path, content = index_page("run <b>", [("pixels", "validations/a/b.html", 7, 0), ("<meta>", 'x".html', 7, 2)])
-    page = content.decode()
-    assert str(path) == "index.html"
-    assert 'href="validations/a/b.html">pixels</a></td><td>7</td><td>0</td>' in page
-    assert (page.count('class="passed"'), page.count('class="failed"')) == (1, 1)
-    for raw in ("<b>", "<meta>", 'x".html'):
-        assert raw not in page
+def test_the_tables_link_every_page_and_escape_what_they_show() -> None:
+    content = page(
+        "run <b>",
+        suites_table([SuiteEntry("pixels", "a/b.html", 7, 0, (), ("<w>",)), SuiteEntry("<meta>", 'x".html', 7, 2, ("gain",), ())])
+        + machines_table([MachineEntry("argus-<i>", "argus.html", "drifted", "2026-03-01", ("gain_holds",))]),
+    ).decode()
+    assert 'href="a/b.html">pixels</a></td><td>7</td><td>0</td>' in content
+    assert (content.count('class="passed"'), content.count('class="failed"'), content.count('td class="drifted"')) == (1, 1, 1)
+    for raw in ("<b>", "<meta>", 'x".html', "<w>", "<i>"):
+        assert raw not in content
+    assert "http" not in content
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
-def test_a_suite_says_what_holds_in_plain_words(suite: Any) -> None:
-    for check in suite.checks:
-        assert check.says
-        assert check.says[0].islower()
-        assert not check.says.endswith(".")
+BOUNDS = Bounds(expected=0.98, least=0.96, most=1.0)
+MOMENTS = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 3)]
+
+
+def test_a_chart_draws_every_point_inside_its_frame_and_the_limits() -> None:
+    drawn = chart(
+        [Series("past", list(zip(MOMENTS, (0.98, 0.979, 0.981), strict=True))), Series("held", [(MOMENTS[2], 0.88)])], BOUNDS, "level"
+    )
+    circles = re.findall(r'<circle class="(\w+)" cx="([\d.]+)" cy="([\d.]+)"', drawn)
+    assert [kind for kind, *_ in circles] == ["past", "past", "past", "held"]
+    assert all(0 < float(x) < 520 and 0 < float(y) < 190 for _, x, y in circles)
+    assert float(circles[3][2]) > max(float(y) for kind, _, y in circles if kind == "past"), "lower values are further down"
+    assert (drawn.count('class="limit"'), drawn.count('class="expected"'), drawn.count('class="band"')) == (2, 1, 1)
+    assert "2026-03-01" in drawn
+
+
+@pytest.mark.parametrize("values", [(), (0.5,), (0.5, 0.5)], ids=["nothing", "one point", "all the same"])
+def test_a_chart_of_hardly_anything_is_one_too(values: tuple[float, ...]) -> None:
+    drawn = chart([Series("new", list(zip(MOMENTS, values, strict=False)))], Bounds(), "share")
+    assert "nan" not in drawn
+    assert ("<svg" in drawn) == bool(values)

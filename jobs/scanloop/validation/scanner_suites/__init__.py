@@ -1,0 +1,1 @@
+"""Suites as YAML, one file a scanner model or kind of scan."""
