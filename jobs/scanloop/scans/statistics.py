@@ -154,7 +154,7 @@ def volume_statistics(volume: np.ndarray, bits: int) -> PlaneStatistics:
     minimum, maximum = int(occurring[0]), int(occurring[-1])
     mean, std = _moments(counts)
     air = slice(0, int(low + AIR_BAND * (bright - low)) + 1)
-    only_air = np.where(_VALUES < air.stop, counts, 0)
+    only_air = np.where(air.stop > _VALUES, counts, 0)
     air_mean, air_noise = _moments(only_air)
     return PlaneStatistics(
         mean=round(mean / full, 6),
