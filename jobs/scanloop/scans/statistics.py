@@ -19,6 +19,10 @@ _PEAK_WIDTH = 128
 """Values counted together where the peak of air is looked for, 0.2 % of full scale: narrower than the noise of a line scanner."""
 _PEAK_SHARE = 0.4
 """The brightest place that holds so much of what the densest place near it holds is the peak of air; thin plastic everywhere may be denser."""
+_CLIMB = 10 * _PEAK_WIDTH
+"""How far below that place the peak itself may lie: the flank of air with a noise of 1.5 %."""
+_ONE_SIGMA = 0.6065
+"""Density of a normal distribution at one standard deviation, of that at its middle."""
 _VALUES = np.arange(FULL_SCALE + 1, dtype=np.int64)
 _SQUARES = _VALUES**2
 
@@ -42,7 +46,7 @@ class PlaneStatistics:
     air_peak: float
     """Where the values of air are densest: does not depend on how much thin material lies in the picture."""
     air_noise: float
-    """How far values above the peak of air scatter, a standard deviation: quantum noise, electronics and fluctuation of the tube together."""
+    """Standard deviation of air: quantum noise, electronics and fluctuation of the tube together. At most up to full scale."""
     saturated_share: float
     """Share of pixels at full scale."""
     dark_share: float
@@ -89,20 +93,22 @@ def _moments(counts: np.ndarray) -> tuple[float, float]:
 
 
 def _air_peak(counts: np.ndarray, up_to: np.ndarray, air_from: int) -> tuple[float, float]:
-    """Peak and scatter of air, in values, from a histogram, its sums and where air begins. Only what is brighter scatters by noise alone."""
+    """Peak and scatter of air, in values, from a histogram, its sums and where air begins.
+
+    The scatter is how far above the peak air is as dense as a normal distribution is at one standard deviation: what is darker is also thin material,
+    and what is much brighter is cut off at full scale.
+    """
     # Up to and without full scale, where what is too bright is heaped up; at least one place is left.
     starts = np.arange(min(air_from, FULL_SCALE - _PEAK_WIDTH), FULL_SCALE - _PEAK_WIDTH + 1)
     held = up_to[starts + _PEAK_WIDTH - 1] - np.where(starts > 0, up_to[starts - 1], 0)
     first = int(np.flatnonzero(held >= _PEAK_SHARE * held.max())[-1])
-    near = slice(max(0, first - 4 * _PEAK_WIDTH), first + 1)
-    start = int(starts[near][int(held[near].argmax())])
-    inside = slice(start, start + _PEAK_WIDTH)
+    lowest = max(0, first - _CLIMB)
+    densest = lowest + int(held[lowest : first + 1].argmax())
+    inside = slice(int(starts[densest]), int(starts[densest]) + _PEAK_WIDTH)
     total = int(counts[inside].sum())
     peak = int((counts[inside] * _VALUES[inside]).sum()) / total if total else float(FULL_SCALE)
-    above = slice(round(peak), None)
-    total = int(counts[above].sum())
-    scatter = int((counts[above] * _SQUARES[: FULL_SCALE + 1 - round(peak)]).sum()) / total if total else 0.0
-    return peak, scatter**0.5
+    thinner = np.flatnonzero(held[densest:] < _ONE_SIGMA * held[densest])
+    return peak, float(thinner[0]) if thinner.size else FULL_SCALE - peak
 
 
 def plane_statistics(pixels: np.ndarray) -> PlaneStatistics:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
@@ -22,6 +22,10 @@ JUDGED_TOGETHER = 60
 """Scans of a machine that are judged as one: more than that are cut by time, so that a drift does not hide behind the hours before it."""
 RECENT, REFERENCE = 60, 40
 """Scans of a view in the baseline of the last and of the first after calibration."""
+_GROUP = 5
+"""Scans whose median is compared with that of the next ones: HistoryLimits.min_scans."""
+_OF_MEDIAN = 1.2533
+"""Standard error of a median, in that of a mean: the root of pi / 2."""
 _TO_SIGMA = 1.4826
 """Median absolute deviation of a normal distribution to its standard deviation."""
 _LITTLE_AIR = 0.02
@@ -49,7 +53,9 @@ class Spread:
     middle: float
     """Median."""
     sigma: float
-    """Standard deviation, from the median absolute deviation."""
+    """Standard deviation of single scans, from the median absolute deviation."""
+    group_sigma: float
+    """Standard deviation of the medians of a few scans that follow each other: what is left of chance, and what differs from day to day."""
     count: int
     """Scans that tell of it."""
 
@@ -84,7 +90,10 @@ def spread_of(points: Iterable[Point], plane: str, figure: str) -> Spread | None
     if not values:
         return None
     middle = median(values)
-    return Spread(middle, _TO_SIGMA * median(abs(value - middle) for value in values), len(values))
+    groups = [median(values[start : start + _GROUP]) for start in range(0, len(values) - _GROUP + 1, _GROUP)]
+    sigma = _TO_SIGMA * median(abs(value - middle) for value in values)
+    among_groups = _TO_SIGMA * median(abs(value - median(groups)) for value in groups) if groups else 0.0
+    return Spread(middle, sigma, max(among_groups, _OF_MEDIAN * sigma / _GROUP**0.5), len(values))
 
 
 @dataclass(frozen=True)
@@ -181,19 +190,19 @@ def _relative(now: Spread | None, before: Spread | None, weight: float, sigmas: 
     if now is None or before is None or before.middle <= 0:
         return None
     change = now.middle - before.middle
-    return round(weight * change / before.middle, 5) if abs(change) > sigmas * before.sigma else 0.0
+    return round(weight * change / before.middle, 5) if abs(change) > sigmas * before.group_sigma else 0.0
 
 
 def _absolute(now: Spread | None, before: Spread | None, weight: float, sigmas: float) -> float | None:
     if now is None or before is None:
         return None
     change = now.middle - before.middle
-    return round(weight * change, 5) if abs(change) > sigmas * before.sigma else 0.0
+    return round(weight * change, 5) if abs(change) > sigmas * before.group_sigma else 0.0
 
 
 def _sigmas(now: Spread | None, before: Spread | None) -> float | None:
-    """The change in standard deviations of single scans; None if they do not spread."""
-    return round((now.middle - before.middle) / before.sigma, 1) if now and before and before.sigma > 0 else None
+    """The change in standard deviations of medians of a few scans; None if those do not spread."""
+    return round((now.middle - before.middle) / before.group_sigma, 1) if now and before and before.group_sigma > 0 else None
 
 
 def gain_change_of(point: Point, past: Past, limits: HistoryLimits) -> float | None:
@@ -205,7 +214,8 @@ def gain_change_of(point: Point, past: Past, limits: HistoryLimits) -> float | N
     for plane, figures in point.planes.items():
         level, before = figures["air_level"], spread_of(compared.points, plane, "air_level")
         if level is not None and before is not None:
-            found.append(_relative(Spread(level, 0.0, 1), before, compared.weight, limits.scan_sigmas) or 0.0)
+            of_one = replace(before, group_sigma=before.sigma)
+            found.append(_relative(Spread(level, 0.0, 0.0, 1), of_one, compared.weight, limits.scan_sigmas) or 0.0)
     return max(found, key=abs, default=None)
 
 

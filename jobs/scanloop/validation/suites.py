@@ -72,9 +72,9 @@ class HistoryLimits(BaseModel):
     min_scans: int = Field(default=5, ge=3, le=100)
     """Scans that are judged together; a smaller delivery is topped up with the latest validated ones, so that one odd bag is never the majority."""
     sigmas: float = Field(default=5.0, ge=3, le=20)
-    """A change within so many standard deviations of the machine's own spread counts as none, however narrow the limits of the suite."""
+    """A change within so many standard deviations, of medians of a few scans of this machine, counts as none, however narrow the suite's limits."""
     scan_sigmas: float = Field(default=10.0, ge=3, le=50)
-    """The same for a single scan."""
+    """The same for a single scan, in standard deviations of single scans."""
     settling: float = Field(default=4.0, ge=1, le=20)
     """Until a calibrated machine has min_history scans it is compared with what it did before, and a change counts only as this part of itself."""
 

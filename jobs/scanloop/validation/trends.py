@@ -86,7 +86,7 @@ def _bounds(suite: ScannerSuite, compared: Comparison | None, plane: str, figure
     limits: dict[str, Any] = next((dict(check.arguments) for check in suite.history.checks if check.arguments["column"] == column), {})
     if compared is None or before is None or not limits:
         return Bounds()
-    widest = suite.limits.sigmas * before.sigma
+    widest = suite.limits.sigmas * before.group_sigma
     base = before.middle if unit_is_relative(column) else 1.0
     weight = 1.0 if column.startswith("new_dead") else compared.weight
     least, most = (
