@@ -1,13 +1,14 @@
 """### Check new scans
 
-Runs the Great Expectations suites over the scans that came since the last time, on their catalog rows and on the statistics of their pixels,
-publishes the Data Docs, and quarantines what fails.
+Runs the Great Expectations suites of their scanners' models over the scans that came since the last time, on their catalog rows and on the statistics of
+their pixels; compares each scanner with its own history; publishes the Data Docs; and quarantines what fails. A scanner that has drifted has all its
+scans of the batch held, with the expectations that failed.
 
 - **Starts** when `scans` is emitted. One run at a time; a run takes everything that waits.
 - **Reads** received scans. **Writes** validation results, the state of each scan (`validated` or `quarantined`), Data Docs in the store.
 - **Emits** `validated_scans` for every product line that one of the validated scans belongs to, which starts `curate_scans`.
 - **When it fails** the scans stay `received` and the next run takes them. A suite that fails a scan is no failure of the run: see the
-  quarantine, `scanloop quarantine list`.
+  quarantine, `scanloop quarantine list`, and `scanloop validation scanners`. After a calibration: `scanloop quarantine release --scanner ID`.
 - **Owner** the data platform team.
 """
 

@@ -25,6 +25,9 @@ INGEST_ACKNOWLEDGE = JobSpec(("ingest", "acknowledge"), JOBS_IMAGE, cpu=0.5, mem
 VALIDATION_RUN = JobSpec(("validation", "run"), JOBS_IMAGE, cpu=1, memory_bytes=4 * GIB, timeout_s=HOUR_S)
 """Check new scans against the suites."""
 
+VALIDATION_ARRIVALS = JobSpec(("validation", "arrivals"), JOBS_IMAGE, cpu=0.5, memory_bytes=2 * GIB, timeout_s=10 * MINUTE_S)
+"""Compare what each scanner delivers with what it usually does."""
+
 SELECTION_CREATE = JobSpec(("selection", "create"), JOBS_IMAGE, cpu=2, memory_bytes=4 * GIB, timeout_s=2 * HOUR_S, is_keyed=True)
 """Choose scans worth labelling, under the budget."""
 

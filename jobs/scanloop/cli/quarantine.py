@@ -78,11 +78,24 @@ def show(quarantine_id: IdArgument) -> None:
 
 
 @app.command("release")
-def release(quarantine_id: IdArgument, run_id: RunIdOption = None, attempt: AttemptOption = 1) -> None:
-    """Let one content out of quarantine: the next ingest reads its bytes again."""
+def release(
+    quarantine_id: Annotated[str | None, typer.Argument(help="SHA-256 of the content, or its first digits.", show_default=False)] = None,
+    scanner: Annotated[
+        str | None, typer.Option("--scanner", help="All scans that are held because this scanner had drifted.", show_default=False)
+    ] = None,
+    run_id: RunIdOption = None,
+    attempt: AttemptOption = 1,
+) -> None:
+    """Let one content out of quarantine, or all that a drifted scanner delivered: the next ingest reads the bytes again."""
     from scanloop.intake.release import release as body
+    from scanloop.validation.watch import release_machine
 
-    run_job("quarantine.release", lambda run: body(run, quarantine_id), options=RunOptions(run_id, attempt))
+    if (quarantine_id is None) == (scanner is None):
+        raise typer.BadParameter("expected the id of a content, or --scanner")
+    if scanner is not None:
+        run_job("quarantine.release", lambda run: release_machine(run, scanner), options=RunOptions(run_id, attempt))
+    else:
+        run_job("quarantine.release", lambda run: body(run, str(quarantine_id)), options=RunOptions(run_id, attempt))
 
 
 def _shown(key: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path, PurePosixPath
 
+from scanloop.validation.arrivals import ArrivalFinding
 from scanloop.validation.charts import STYLE as CHART_STYLE
 
 _STYLE = """<style>
@@ -36,6 +37,8 @@ _URL = re.compile(r"https?://[^\s\"'<>)]+", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _LOAD_TIME = re.compile(r"(?<=>)\d{8}T\d{6}\.\d{6}Z(?=<)")
 _INDEX = "index.html"
+_MARKS = {"regular": "steady", "new": "new", "gone": "new"}
+"""State of arrivals to how it is marked; whatever else there is stands out."""
 _OWN_STYLE = f"""<style>
 .drifted {{ color: #b3261e }} .steady {{ color: #1a7f4b }} .new {{ color: #8a5a00 }}
 td.drifted::before {{ content: "✘" }} td.steady::before {{ content: "✔" }} td.new::before {{ content: "○" }}
@@ -126,3 +129,15 @@ def machines_table(entries: Iterable[MachineEntry]) -> str:
         for one in entries
     )
     return f"<table><tr><th></th><th>scanner</th><th>state</th><th>last judged scan</th><th>failed checks</th></tr>{rows}</table>"
+
+
+def arrivals_table(findings: Iterable[ArrivalFinding]) -> str:
+    """A table of what each scanner delivered and usually delivers."""
+    rows = "".join(
+        f'<tr><td class="{_MARKS.get(one.state, "drifted")}"></td><td>{escape(one.scanner_id)}</td><td>{escape(one.state)}</td>'
+        f"<td>{one.last_at:%Y-%m-%d %H:%M}</td><td>{one.observed}</td><td>{'' if one.expected is None else f'{one.expected:.1f}'}</td>"
+        f"<td>{one.window_h:g} h</td><td>{'' if one.rate_a_day is None else f'{one.rate_a_day:.0f}'}</td><td>{escape(one.basis)}</td></tr>"
+        for one in findings
+    )
+    heads = ("", "scanner", "state", "last scan", "came", "expected", "within", "usual a day", "learned from")
+    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"

@@ -124,15 +124,15 @@ def scan_record(
 
 def scan_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Records of many scans as a data frame."""
-    return _frame(records, _NUMBERS)
+    return frame_of(records, _NUMBERS)
 
 
 def history_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows of machines as a data frame."""
-    return _frame(records, HISTORY_NUMBERS)
+    return frame_of(records, HISTORY_NUMBERS)
 
 
-def _frame(records: Iterable[Mapping[str, Any]], numbers: Iterable[str]) -> pd.DataFrame:
+def frame_of(records: Iterable[Mapping[str, Any]], numbers: Iterable[str]) -> pd.DataFrame:
     """A data frame in which what is a number is one in every row, or none."""
     import pandas as pd
 

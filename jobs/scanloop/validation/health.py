@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from scanloop.catalog import Catalog
 from scanloop.catalog.tables import scanners, validation_results
 from scanloop.errors import WrongArguments
+from scanloop.validation.baselines import RECALIBRATED
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ def results_of(catalog: Catalog, run_id: str) -> list[dict[str, Any]]:
     result = validation_results
     with catalog.read() as connection:
         if run_id == "latest":
-            newest = sa.select(result.c.run_id).order_by(result.c.created_at.desc(), result.c.validation_id).limit(1)
+            newest = (
+                sa.select(result.c.run_id)
+                .where(result.c.suite != RECALIBRATED, ~result.c.suite.startswith("fleet-"))
+                .order_by(result.c.created_at.desc(), result.c.validation_id)
+                .limit(1)
+            )
             run_id = connection.scalars(newest).first() or run_id
         query = sa.select(result).where(result.c.run_id == run_id).order_by(result.c.suite, result.c.scope, result.c.validation_id)
         rows = [dict(row._mapping) for row in connection.execute(query)]
