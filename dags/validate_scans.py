@@ -1,8 +1,8 @@
 """### Check new scans
 
-Runs the Great Expectations suites of their scanners' models over the scans that came since the last time, on their catalog rows and on the statistics of
-their pixels; compares each scanner with its own history; publishes the Data Docs; and quarantines what fails. A scanner that has drifted has all its
-scans of the batch held, with the expectations that failed.
+Runs the Great Expectations suites of their scanners' models over the scans that came since the last time, on their catalog rows and on the
+statistics of their pixels; compares each scanner with its own history; publishes the Data Docs; and quarantines what fails. A scanner that has
+drifted has all its scans of the batch held, with the expectations that failed.
 
 - **Starts** when `scans` is emitted. One run at a time; a run takes everything that waits.
 - **Reads** received scans. **Writes** validation results, the state of each scan (`validated` or `quarantined`), Data Docs in the store.

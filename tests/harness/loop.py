@@ -136,6 +136,7 @@ def stages(seed: int = 7) -> list[Stage]:
         *(_job(f"ingest.shard.{number}", "ingest-1", f"--shard={shard}", command="ingest.shard") for number, shard in enumerate(SHARDS)),
         _job("ingest.acknowledge", "ingest-1"),
         _job("validation.run", "validate-1"),
+        _job("validation.arrivals", "watch-1", "--at=2025-01-07"),
         _job("selection.create", "curate-1", LINE),
         _job("labelling.push", "sync-1", LINE),
         _job("labelling.pull", "sync-1", LINE),
