@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from scanloop.catalog import tables as t
 from scanloop.catalog.definitions import active_definitions
-from scanloop.labelling.trusted import is_trusted
+from scanloop.labelling.trusted import is_about, is_trusted, not_replaced
 from scanloop.product_lines import ProductLine
 
 
@@ -61,15 +62,21 @@ def covered_scanners(connection: sa.Connection, definition: ProductLine) -> list
     return [scanner for scanner in connection.execute(sa.select(t.scanners.c.scanner_id)).scalars() if definition.covers(scanner)]
 
 
-def _accepted(definition: ProductLine) -> sa.CompoundSelect[tuple[str]]:
+def _accepted(definition: ProductLine, covered: Sequence[str]) -> sa.CompoundSelect[tuple[str]]:
     """Scans with an accepted annotation, or one that is trusted as it came and speaks about a category of the product line."""
     reviewed = sa.select(t.reviews.c.scan_id).where(t.reviews.c.product_line == definition.product_line, t.reviews.c.verdict == "accepted")
     notes = t.annotations
-    is_about_it = sa.or_(*(notes.c.looked_for.contains([category]) for category in definition.categories))
     trusted = (
         sa.select(notes.c.scan_id)
         .join(t.scans, t.scans.c.scan_id == notes.c.scan_id)
-        .where(notes.c.product_line == definition.product_line, is_trusted(notes), is_about_it, t.scans.c.state == "validated")
+        .where(
+            notes.c.product_line == definition.product_line,
+            is_trusted(notes),
+            not_replaced(notes),
+            is_about(notes, definition.categories),
+            t.scans.c.state == "validated",
+            t.scans.c.scanner_id.in_(covered),
+        )
     )
     return sa.union(reviewed, trusted)
 
@@ -115,20 +122,19 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
         .join(t.scans, t.scans.c.scan_id == items.c.scan_id)
         .where(t.scans.c.state == "validated")
     )
+    covered = covered_scanners(connection, definition)
     return LoopStatus(
         product_line=name,
         title=definition.title,
         validated_scans=count(
-            sa.select(sa.func.count())
-            .select_from(t.scans)
-            .where(t.scans.c.state == "validated", t.scans.c.scanner_id.in_(covered_scanners(connection, definition)))
+            sa.select(sa.func.count()).select_from(t.scans).where(t.scans.c.state == "validated", t.scans.c.scanner_id.in_(covered))
         ),
         chosen_scans=count(sa.select(sa.func.count()).select_from(chosen.distinct().subquery())),
         untasked_scans=count(sa.select(sa.func.count()).select_from(sa.except_(pairs, tasked).subquery())),
         open_tasks=count(rows(tasks, tasks.c.state == "open")),
         submitted_tasks=count(rows(tasks, tasks.c.state == "submitted")),
         returned_tasks=count(rows(tasks, tasks.c.state == "returned", ~has_later_round)),
-        accepted_scans=count(sa.select(sa.func.count()).select_from(_accepted(definition).subquery())),
+        accepted_scans=count(sa.select(sa.func.count()).select_from(_accepted(definition, covered).subquery())),
         snapshots=count(rows(t.snapshots)),
         snapshot_scans=int((newest or {}).get("accepted", 0)),
         models=count(rows(t.models)),

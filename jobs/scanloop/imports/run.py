@@ -22,6 +22,7 @@ from scanloop.imports.problems import Problems, encode_problems
 from scanloop.imports.receive import ImportReceiver
 from scanloop.imports.source import PLANES, Progress, Source, Surveyed, as_counts, survey
 from scanloop.intake.ledger import known_contents
+from scanloop.product_lines import ProductLine
 from scanloop.steps import step
 
 log = logging.getLogger(__name__)
@@ -79,18 +80,25 @@ class ImportJob:
         run.add_output(stored)
         counts = as_counts(surveyed)
         kept = {name: counts[name] for name in ("images", "splits", "version")}
-        fits = definition.training.needed_planes <= set(PLANES)
-        if not fits:
-            wanted = ", ".join(sorted(definition.training.needed_planes))
+        fits = self._fits(definition)
+        about = {"is_learnable": fits, "dataset": self.source.dataset, "preset": self.source.preset.name, "work": stored.key, "left": True}
+        return {**about, **kept, **self._kept(run, problems)}
+
+    def _fits(self, definition: ProductLine) -> bool:
+        """Whether the product line's snapshots will hold the set; a warning says why not."""
+        name, wanted = definition.product_line, definition.training.needed_planes
+        if not wanted <= set(PLANES):
             log.warning(
                 "%s learns from %s; pictures of a set have %s. Its snapshots leave them out. A product line with "
                 "training: {planes: [red, green, blue]} learns from them.",
-                definition.product_line,
-                wanted,
+                name,
+                ", ".join(sorted(wanted)),
                 ", ".join(PLANES),
             )
-        about = {"is_learnable": fits, "dataset": self.source.dataset, "preset": self.source.preset.name, "work": stored.key, "left": True}
-        return {**about, **kept, **self._kept(run, problems)}
+        if not definition.covers(self.source.scanner_id):
+            log.warning("The scanners of %s do not include %s, so its snapshots leave the set out.", name, self.source.scanner_id)
+            return False
+        return wanted <= set(PLANES)
 
     def _receive(self, run: JobRun, work: dict[str, Any], chunk: int) -> dict[str, Any]:
         entries = _unpacked(run.store.get(work["chunks"][chunk - 1]))

@@ -17,6 +17,7 @@ from scanloop.imports.layout import SetFolder
 from scanloop.imports.mapping import CategoryMapping
 from scanloop.imports.presets import FORMATS, Preset
 from scanloop.imports.problems import Problems
+from scanloop.scans.content import scanner_id
 from scanloop.scans.sidecar import Sidecar, is_set_name
 from scanloop.store.base import sha256_of
 
@@ -54,11 +55,21 @@ class Source:
         """What an annotation says it was made with."""
         return f"import:{self.preset.format}"
 
+    @property
+    def model(self) -> str:
+        """The model of the scanner that its scans are said to come from."""
+        return self.preset.title if self.preset.name not in FORMATS else self.dataset
+
+    @property
+    def scanner_id(self) -> str:
+        """The id of that scanner."""
+        return scanner_id(MAKER, self.model, self.dataset)
+
     def sidecar(self, entry: Entry, planes: tuple[str, ...] = PLANES) -> bytes:
         """The sidecar that a scanner would have sent with the picture. The same entry always has the same."""
         about = {
             "manufacturer": MAKER,
-            "model": self.preset.title if self.preset.name not in FORMATS else self.dataset,
+            "model": self.model,
             "serial": self.dataset,
             "site": self.dataset,
             "issuer": self.dataset,

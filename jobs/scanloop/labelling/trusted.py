@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,11 @@ def is_import(notes: Any) -> sa.ColumnElement[bool]:
 def is_trusted(notes: Any) -> sa.ColumnElement[bool]:
     """Whether an annotation counts as accepted as it is. One that another of its kind replaces still does; see `not_replaced`."""
     return is_import(notes)
+
+
+def is_about(notes: Any, categories: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Whether an annotation speaks about one of these categories."""
+    return sa.or_(*(notes.c.looked_for.contains([category]) for category in categories))
 
 
 def not_replaced(notes: Any) -> sa.ColumnElement[bool]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from scanloop.catalog import tables
 from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.boxes import boxes_from_json
-from scanloop.labelling.trusted import is_trusted, not_replaced
+from scanloop.labelling.trusted import is_about, is_trusted, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
@@ -67,7 +67,7 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
     for row in accepted:
         note = AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes))
         (partial if (row.bag_id, row.selection_id) in unfinished else whole)[row.scan_id].append(note)
-    for scan_id, note in _trusted(connection, definition.product_line):
+    for scan_id, note in _trusted(connection, definition):
         whole[scan_id].append(note)
     scan_ids = sorted({*whole, *partial})
     facts = _facts(connection, scan_ids)
@@ -78,12 +78,14 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
     ]
 
 
-def _trusted(connection: sa.Connection, product_line: str) -> Iterator[tuple[str, AnnotationSet]]:
-    """Scan and annotation for each that counts without a review, but for those that a later one of its kind stands in the place of."""
+def _trusted(connection: sa.Connection, definition: ProductLine) -> Iterator[tuple[str, AnnotationSet]]:
+    """Scan and annotation for each about a category of the definition that counts without a review and that no later one of its kind replaces."""
     notes = tables.annotations
     rows = connection.execute(
         sa.select(notes.c.scan_id, notes.c.annotation_id, notes.c.looked_for, notes.c.boxes, notes.c.created_at)
-        .where(notes.c.product_line == product_line, is_trusted(notes), not_replaced(notes))
+        .where(
+            notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes), is_about(notes, definition.categories)
+        )
         .order_by(notes.c.annotation_id)
     )
     for row in rows:

@@ -134,6 +134,19 @@ def test_a_product_line_that_learns_from_energies_leaves_colours_out(world: Worl
     assert (collected.records, collected.left_out) == ([], {"no planes that the detector reads": 4})
 
 
+@pytest.mark.parametrize(("include", "learnable"), [("research-set-*", True), ("acme-*", False)])
+def test_a_product_line_for_other_scanners_is_told(
+    world: World, bring: Import, run_body: Any, tmp_path: Path, include: str, learnable: bool
+) -> None:
+    from scanloop.catalog.loop import loop_status
+
+    define(run_body, "define-2", training={"planes": ["red", "green", "blue"]}, scanners={"include": [include]})
+    assert bring("opixray", sets.opixray(tmp_path / "set"))["is_learnable"] is learnable
+    run_body("validation.run", validate_scans, run_id="validate", lease="validation")
+    with world.catalog.read() as connection:
+        assert [status.accepted_scans for status in loop_status(connection)] == [4 if learnable else 0]
+
+
 def test_the_same_import_again_changes_nothing(world: World, bring: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "CHUNK", 2)
     folder = sets.pidray(tmp_path / "set", splits=("train", "hidden"))
