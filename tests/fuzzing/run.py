@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import subprocess
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--keep", type=int, default=0, help="keep so many new kinds of input in the corpus, smallest first")
     wanted = parser.parse_args()
     warnings.simplefilter("ignore")
+    faulthandler.enable()
     outcome = fuzz(wanted.count, wanted.seed, wanted.kinds, wanted.for_s)
     print(table(f"{outcome.tried} mutants, {outcome.cpu_s:.0f} s of processor time, at most {outcome.peak_mib:.0f} MiB", outcome.tallies))
     mutator = Mutator(f"{wanted.seed} reader", wanted.kinds)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from scanloop.cli.options import AttemptOption, RunIdOption, RunOptions, open_world, run_job
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 app = typer.Typer(no_args_is_help=True, help="Look at what could not be read or did not pass validation, and let it out after a fix.")
 
@@ -17,10 +20,20 @@ IdArgument = Annotated[str, typer.Argument(help="SHA-256 of the content, or its 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
 
 
+_MOST_SHOWN = 100
+"""Places of delivery that are listed; a content may have been delivered any number of times."""
+_NEXT = {
+    "held": "After a fix, or when it should be tried again: scanloop quarantine release {}",
+    "released": "The next ingest reads it again, unless it has: then it is a scan.",
+}
+
+
 @app.command("list")
 def list_(
     state: Annotated[Literal["held", "released", "all"], typer.Option("--state", help="Which contents.")] = "held",
     reason_code: Annotated[str | None, typer.Option("--reason-code", help="Only these.", show_default="any")] = None,
+    stage: Annotated[Literal["intake", "validation"] | None, typer.Option("--stage", help="What refused them.", show_default="any")] = None,
+    site: Annotated[str | None, typer.Option("--site", help="Id of the site that delivered them.", show_default="any")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, newest first.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -29,14 +42,15 @@ def list_(
 
     from scanloop.catalog.tables import quarantine
 
-    query = sa.select(quarantine).order_by(quarantine.c.created_at.desc(), quarantine.c.quarantine_id).limit(limit)
-    if state != "all":
-        query = query.where(quarantine.c.state == state)
-    if reason_code:
-        query = query.where(quarantine.c.reason_code == reason_code)
+    wanted = {"state": None if state == "all" else state, "reason_code": reason_code, "stage": stage, "site_id": site}
+    conditions = [quarantine.c[name] == value for name, value in wanted.items() if value is not None]
+    query = sa.select(quarantine).where(*conditions).order_by(quarantine.c.created_at.desc(), quarantine.c.quarantine_id).limit(limit)
     world = open_world()
     with closing(world.catalog), world.catalog.read() as connection:
+        if reason_code is not None:
+            _check_reason_code(connection, reason_code)
         rows = [dict(row._mapping) for row in connection.execute(query)]
+        total = connection.scalar(sa.select(sa.func.count()).select_from(quarantine).where(*conditions))
     if as_json:
         sys.stdout.writelines(json.dumps(row, default=str, sort_keys=True) + "\n" for row in rows)
         return
@@ -44,35 +58,59 @@ def list_(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("content", "stage", "reason", "delivered as", "state", title=f"{len(rows)} in quarantine")
+    title = f"{total} in quarantine" + (f", the newest {len(rows)}" if total != len(rows) else "")
+    table = Table("content", "stage", "reason", "delivered as", "state", title=title)
     for row in rows:
-        reason = f"{row['reason_code']}: {row['reason']}"
+        reason = _shown(f"{row['reason_code']}: {row['reason']}")
         table.add_row(row["quarantine_id"][:12], row["stage"], escape(reason), escape(_shown(row["landing_key"])), row["state"])
     Console().print(table)
 
 
-@app.command("show")
-def show(quarantine_id: IdArgument) -> None:
-    """Show one content: reason, where its bytes are, how often it was delivered."""
+def _check_reason_code(connection: sa.Connection, reason_code: str) -> None:
+    """Refuse a reason that nothing can have: a slip of the pen would look like an empty quarantine."""
     import sqlalchemy as sa
 
-    from scanloop.catalog.tables import deliveries
+    from scanloop.catalog.tables import quarantine
+    from scanloop.errors import WrongArguments
+    from scanloop.scans.errors import REASONS
+
+    known = {*REASONS, *connection.scalars(sa.select(quarantine.c.reason_code).distinct())}
+    if reason_code not in known:
+        raise WrongArguments(f"No content is refused as {_shown(reason_code)[:40]!r}. Known: {', '.join(sorted(known))}.")
+
+
+@app.command("show")
+def show(quarantine_id: IdArgument) -> None:
+    """Show one content: reason, whether its bytes are intact, where it was delivered, what happened to it, how to let it out."""
+    import sqlalchemy as sa
+
+    from scanloop.catalog.tables import audit_log, deliveries
     from scanloop.intake.release import find
     from scanloop.scans.errors import REASONS
 
     world = open_world()
     with closing(world.catalog):
         row = find(world.catalog, quarantine_id)
-        query = (
-            sa.select(deliveries.c.landing_key).where(deliveries.c.content_sha256 == row.quarantine_id).order_by(deliveries.c.landing_key)
+        digest = row.quarantine_id
+        of_content = deliveries.c.content_sha256 == digest
+        keys = sa.select(deliveries.c.landing_key).where(of_content).order_by(deliveries.c.landing_key).limit(_MOST_SHOWN)
+        events = sa.select(audit_log.c.at, audit_log.c.action, audit_log.c.actor, audit_log.c.run_id).where(
+            audit_log.c.subject_id == digest
         )
         with world.catalog.read() as connection:
-            keys = list(connection.scalars(query))
+            delivered_as = list(connection.scalars(keys))
+            times = connection.scalar(sa.select(sa.func.count()).select_from(deliveries).where(of_content))
+            history = [dict(event._mapping) for event in connection.execute(events.order_by(audit_log.c.seq))]
+        kept = world.store.head(row.raw_key)
         details = dict(row._mapping) | {
             "reason_means": REASONS.get(row.reason_code, "expectations of a suite were not met"),
             "raw_uri": world.store.uri(row.raw_key),
-            "raw_is_intact": world.store.verify(row.raw_key, row.quarantine_id),
-            "deliveries": keys,
+            "raw_bytes": kept.size_bytes if kept else None,
+            "raw_is_intact": kept is not None and world.store.verify(row.raw_key, digest),
+            "times_delivered": times,
+            "deliveries": delivered_as,
+            "history": history,
+            "next": _NEXT[row.state].format(digest[:12]),
         }
     sys.stdout.write(json.dumps(details, default=str, indent=1) + "\n")
 

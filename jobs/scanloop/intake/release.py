@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from scanloop.catalog import Catalog
 from scanloop.catalog.tables import quarantine
-from scanloop.errors import NothingToDo, WrongArguments
+from scanloop.errors import DataWrong, NothingToDo, WrongArguments
 from scanloop.execution import JobRun
 
 
@@ -20,10 +20,13 @@ def release(run: JobRun, quarantine_id: str) -> dict[str, Any]:
     Raises:
         WrongArguments: nothing, or more than one thing, has this id.
         NothingToDo: it was released before.
+        DataWrong: the store no longer holds its bytes as they were received, so nothing could be read.
     """
     row = find(run.catalog, quarantine_id)
     if row.state == "released":
         raise NothingToDo(f"{row.quarantine_id[:12]} was released before; the next ingest reads it again.")
+    if not run.store.verify(row.raw_key, row.quarantine_id):
+        raise DataWrong(f"The bytes of {row.quarantine_id[:12]} are not in the store as they were received: {run.store.uri(row.raw_key)}.")
     run.publication.update(
         "quarantine",
         key={"quarantine_id": row.quarantine_id},

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scanloop.scans.content import PlaneScale, ScanContent
+from scanloop.scans.content import MAX_TEXT, PlaneScale, ScanContent
 from scanloop.scans.dicom_elements import Elements, is_code
 from scanloop.scans.dicom_metadata import Facts, read_metadata
 from scanloop.scans.dicom_pixels import Layout, read_layout, read_numbers
@@ -187,12 +187,13 @@ def _section(elements: Elements, stack: Stack, *, is_section: bool) -> str:
     """Which part of a scan a CT file is: its number where it says one, otherwise where its first slice lies, for toolkits give every section of
     a scan the same UIDs and numbers.
     """
-    parts = [elements.text("SeriesDescription")]
+    part = ""
     number, total = elements.integer("InConcatenationNumber", 0), elements.integer("InConcatenationTotalNumber", 0)
     if number > 0:
-        parts.append(f"section {number} of {total}" if total >= number else f"section {number}")
+        part = f"section {number} of {total}" if total >= number else f"section {number}"
     elif is_section and (place := stack.notes.get("position_mm")):
-        parts.append(f"section at {str(place).replace(chr(92), ' ')} mm")
+        part = f"section at {str(place).replace(chr(92), ' ')} mm"
     elif not is_section and len(stack.frames) == 1 and (instance := elements.integer("InstanceNumber", 0)) > 0:
-        parts.append(f"slice {instance}")
-    return ", ".join(filter(None, parts))
+        part = f"slice {instance}"
+    description = elements.text("SeriesDescription")[: MAX_TEXT - len(part) - 2].rstrip()
+    return ", ".join(filter(None, (description, part)))
