@@ -79,6 +79,7 @@ scans = _table(
     *_state("state", "received", "validated", "quarantined", "erased"),
     sa.Index("ix_scans_state_scanner_id", "state", "scanner_id"),
     sa.Index("ix_scans_bag_id", "bag_id"),
+    sa.Index("ix_scans_sop_instance_uid", sa.text("(attributes ->> 'sop_instance_uid')")),
 )
 
 quarantine = _table(
@@ -101,11 +102,33 @@ deliveries = _table(
     _text("site_id", default=""),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     _text("content_sha256"),
-    *_state("outcome", "scan", "duplicate", "quarantined", "sidecar"),
+    *_state("outcome", "scan", "duplicate", "quarantined", "sidecar", "report"),
     _text("scan_id", null=True),
     _text("quarantine_id", null=True),
+    _text("report_id", null=True),
     sa.Index("ix_deliveries_content_sha256", "content_sha256"),
     sa.Index("ix_deliveries_landing_key", "landing_key"),
+)
+
+threat_reports = _table(
+    "threat_reports",
+    _key("report_id"),
+    _text("raw_key"),
+    _text("site_id"),
+    _text("bag_id", default=""),
+    _text("study_uid", default=""),
+    _text("tdr_type"),
+    _text("decision"),
+    sa.Column("is_aborted", sa.Boolean, nullable=False),
+    sa.Column("decided_at", sa.DateTime(timezone=True)),
+    _json("attributes"),
+    _json("threats", "[]"),
+    _json("wanted", "[]"),
+    _json("matches", "[]"),
+    _text("problem", default=""),
+    *_state("state", "waiting", "matched", "void"),
+    sa.Index("ix_threat_reports_state", "state"),
+    sa.Index("ix_threat_reports_bag_id", "bag_id"),
 )
 
 validation_results = _table(
@@ -193,7 +216,9 @@ annotations = _table(
     _json("boxes", "[]"),
     sa.Column("time_spent_s", sa.Float),
     _text("supersedes", null=True),
+    _text("report_id", null=True),
     sa.Index("ix_annotations_scan_id", "scan_id"),
+    sa.Index("ix_annotations_report_id", "report_id"),
     sa.Index("ix_annotations_product_line_author_kind", "product_line", "author_kind"),
 )
 

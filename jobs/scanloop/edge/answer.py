@@ -75,6 +75,7 @@ def answer_scan(
     """
     from scanloop.scans.decoder_rooms import open_reader
     from scanloop.scans.planes import scale_to_16_bits
+    from scanloop.scans.threat_report import ReportContent
 
     if not scan.is_file():
         raise WrongArguments(f"There is no file {scan}.")
@@ -90,6 +91,8 @@ def answer_scan(
     readable = [scan.parent] + ([sidecar.parent] if sidecar else [])
     with tempfile.TemporaryDirectory(prefix="scanloop-edge-") as scratch, open_reader(Path(scratch), readable, decoders) as sandbox:
         content = sandbox.read(scan, sidecar)
+    if isinstance(content, ReportContent):
+        raise DataWrong(f"{scan} is a report about scans. Expected a scan.")
     planes = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
     started = time.perf_counter()
     records = detector.alarms(planes).to_records(detector.rules.categories)

@@ -37,7 +37,8 @@ def acknowledge(run: JobRun) -> dict[str, Any]:
     is a new delivery and stays. So does everything else: deliveries of a later run, and sidecars whose picture has not come (`waiting_sidecars`).
     Messages of the queue go after everything that they name is safe, or is no longer there.
 
-    Where two shards received the same content at the same time, both wrote it down as the scan's delivery; all but the first become duplicates here.
+    Where two shards received the same content at the same time, both wrote it down as the delivery of its scan or report; all but the first become
+    duplicates here.
     """
     landing = open_store(run.settings.landing_url)
     plan = plan_of(run.store, run.identity.run_id)
@@ -118,10 +119,10 @@ def _remove(store: Store, landing: Store, found: StoredObject, sha256: str) -> b
 
 
 def _mark_duplicates(run: JobRun, digests: list[str]) -> None:
-    """Leave one delivery of each content as the scan's own: the first by landing key."""
+    """Leave one delivery of each content as its scan's or report's own: the first by landing key."""
     query = (
-        sa.select(deliveries.c.delivery_id, deliveries.c.content_sha256)
-        .where(deliveries.c.outcome == "scan", deliveries.c.content_sha256.in_(digests))
+        sa.select(deliveries.c.delivery_id, deliveries.c.content_sha256, deliveries.c.outcome)
+        .where(deliveries.c.outcome.in_(("scan", "report")), deliveries.c.content_sha256.in_(digests))
         .order_by(deliveries.c.content_sha256, deliveries.c.landing_key, deliveries.c.delivery_id)
     )
     with run.catalog.read() as connection:
@@ -131,7 +132,7 @@ def _mark_duplicates(run: JobRun, digests: list[str]) -> None:
             run.publication.update(
                 "deliveries",
                 key={"delivery_id": row.delivery_id},
-                expect={"outcome": "scan"},
+                expect={"outcome": row.outcome},
                 set={"outcome": "duplicate"},
                 action="delivery.duplicate_found",
             )

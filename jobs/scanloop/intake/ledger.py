@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from scanloop.catalog import Catalog
-from scanloop.catalog.tables import deliveries, quarantine, scans
+from scanloop.catalog.tables import deliveries, quarantine, scans, threat_reports
 from scanloop.intake.landing import Shard
 from scanloop.intake.work import Kept
 from scanloop.scans.sidecar import SUFFIX
@@ -20,8 +20,15 @@ class Known:
 
     is_scan: bool = False
     """A scan has it."""
+    is_report: bool = False
+    """A report has it."""
     is_held: bool = False
     """It is in quarantine, or was released and not read again yet."""
+
+    @property
+    def is_read(self) -> bool:
+        """It is in the catalog."""
+        return self.is_scan or self.is_report
 
 
 def known_deliveries(catalog: Catalog, ids: Sequence[str]) -> dict[str, str]:
@@ -39,8 +46,9 @@ def known_contents(catalog: Catalog, digests: Sequence[str]) -> dict[str, Known]
         return {}
     with catalog.read() as connection:
         found = set(connection.scalars(sa.select(scans.c.scan_id).where(scans.c.scan_id.in_(digests))))
+        reports = set(connection.scalars(sa.select(threat_reports.c.report_id).where(threat_reports.c.report_id.in_(digests))))
         held = set(connection.scalars(sa.select(quarantine.c.quarantine_id).where(quarantine.c.quarantine_id.in_(digests))))
-    return {digest: Known(digest in found, digest in held - found) for digest in digests}
+    return {digest: Known(digest in found, digest in reports, digest in held - found - reports) for digest in digests}
 
 
 _KEPT = (quarantine.c.quarantine_id, quarantine.c.raw_key, quarantine.c.landing_key, quarantine.c.stage, quarantine.c.state)
@@ -49,7 +57,8 @@ _KEPT = (quarantine.c.quarantine_id, quarantine.c.raw_key, quarantine.c.landing_
 def released_contents(catalog: Catalog, shard: Shard | None = None) -> Iterator[Kept]:
     """Contents released from quarantine that no reading has followed yet, in order."""
     readable_again = sa.exists().where(scans.c.scan_id == quarantine.c.quarantine_id, scans.c.state != "quarantined")
-    query = sa.select(*_KEPT).where(quarantine.c.state == "released", ~readable_again).order_by(quarantine.c.quarantine_id)
+    is_report = sa.exists().where(threat_reports.c.report_id == quarantine.c.quarantine_id)
+    query = sa.select(*_KEPT).where(quarantine.c.state == "released", ~readable_again, ~is_report).order_by(quarantine.c.quarantine_id)
     with catalog.read() as connection:
         for row in connection.execute(query.execution_options(yield_per=1000)):
             if shard is None or shard.holds(row.landing_key):

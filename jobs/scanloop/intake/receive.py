@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from scanloop.execution import JobRun
 from scanloop.intake.landing import delivered_site
 from scanloop.intake.ledger import Known, deliveries_of, known_contents
 from scanloop.intake.poll import batched
+from scanloop.intake.reports import category_names, keep_masks, report_row
 from scanloop.intake.rows import PLANES_PREFIX, Row, delivery_row, identity_rows, measurement, quarantine_row, raw_key
 from scanloop.intake.work import Kept
 from scanloop.scans.content import ScanContent
@@ -24,6 +26,7 @@ from scanloop.scans.decoders import chosen_decoders
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.planes import encode_planes
 from scanloop.scans.sandbox import Received, Sandbox
+from scanloop.scans.threat_report import Content, ReportContent
 from scanloop.steps import step
 from scanloop.store import StoredObject
 
@@ -42,12 +45,16 @@ _ACTIONS = {
     "scanners": ("scanner.seen", "scanner_id"),
     "bags": ("bag.seen", "bag_id"),
     "scans": ("scan.received", "scan_id"),
+    "threat_reports": ("report.received", "report_id"),
     "quarantine": ("content.quarantined", "quarantine_id"),
     "deliveries": ("delivery.received", "delivery_id"),
 }
 """Table to the action in the audit log and the column that names the subject, in the order that foreign keys want."""
-OUTCOMES = ("scans", "duplicates", "quarantined", "sidecars", "reread")
+OUTCOMES = ("scans", "reports", "duplicates", "quarantined", "sidecars", "reread")
 """What deliveries are counted as."""
+
+_COUNTED = {"scan": "scans", "report": "reports", "duplicate": "duplicates", "quarantined": "quarantined"}
+"""Outcome of a delivery to its name in results."""
 
 Wanted = TypeVar("Wanted")
 _Columns = tuple[StoredObject, Row]
@@ -134,7 +141,7 @@ class Receiver(ABC, Generic[Wanted]):
         known = known_contents(self.run.catalog, sorted({item.sha256 for item in items}))
         unread: dict[str, Item] = {}
         for item in items:
-            if item.again or not (known[item.sha256].is_scan or known[item.sha256].is_held or item.sha256 in self.decided):
+            if item.again or not (known[item.sha256].is_read or known[item.sha256].is_held or item.sha256 in self.decided):
                 unread.setdefault(item.sha256, item)
         outcomes = sandbox.read_all(Received(item.path, item.sidecar_path) for item in unread.values())
         first_of: dict[str, Item] = {}
@@ -147,6 +154,8 @@ class Receiver(ABC, Generic[Wanted]):
                 log.warning("%s goes to quarantine: %s (%s)", item.sha256[:12], outcome.message, outcome.reason_code)
                 self.rows.add("quarantine", quarantine_row(item.sha256, outcome, item.landing_key, delivered_site(item.landing_key)))
                 self.decided[item.sha256] = {"outcome": "quarantined", "quarantine_id": item.sha256}
+            elif isinstance(outcome, ReportContent):
+                self._add_report(item, outcome)
             else:
                 # Compressing and storing let go of the interpreter: the reader's next answer is taken meanwhile.
                 while len(keeping) >= KEEPERS:
@@ -179,7 +188,21 @@ class Receiver(ABC, Generic[Wanted]):
         self._add_identity(content)
         self.rows.add("scans", {"scan_id": item.sha256, "raw_key": raw_key(item.sha256), **row})
 
-    def _read_again(self, item: Item, content: Kept, outcome: ScanContent | ScanRefused) -> None:
+    def _add_report(self, item: Item, content: ReportContent) -> None:
+        masks = keep_masks(self.run.store, content)
+        step("intake.after_masks")
+        for stored in masks:
+            self.run.add_output(stored)
+        site, keys = delivered_site(item.landing_key), [stored.key for stored in masks]
+        row = report_row(item.sha256, raw_key(item.sha256), content, keys, delivered=site, known_names=self._category_names)
+        self.rows.add("threat_reports", row)
+        self.decided[item.sha256] = {"outcome": "report", "report_id": item.sha256}
+
+    @cached_property
+    def _category_names(self) -> frozenset[str]:
+        return category_names(self.run.catalog)
+
+    def _read_again(self, item: Item, content: Kept, outcome: Content | ScanRefused) -> None:
         """A content from quarantine: back there with the reason of today, or into the catalog."""
         self.counts["reread"] += 1
         was = {"table": "quarantine", "key": {"quarantine_id": item.sha256}, "expect": {"state": content.state}}
@@ -189,6 +212,10 @@ class Receiver(ABC, Generic[Wanted]):
             return
         if content.state == "held":
             self.changes.append({**was, "set": {"state": "released"}, "action": "content.released"})
+        if isinstance(outcome, ReportContent):
+            self._add_report(item, outcome)
+            self._deliver_again(item, {"outcome": "report", "report_id": item.sha256})
+            return
         kept, columns = self._columns(item, outcome)
         self.run.add_output(kept)
         self._add_identity(outcome)
@@ -197,23 +224,27 @@ class Receiver(ABC, Generic[Wanted]):
         else:
             scan = {"table": "scans", "key": {"scan_id": item.sha256}, "expect": {"state": "quarantined"}}
             self.changes.append({**scan, "set": columns, "action": "scan.received"})
+        self.decided[item.sha256] = {"outcome": "scan", "scan_id": item.sha256}
+        self._deliver_again(item, {"outcome": "scan", "scan_id": item.sha256})
+
+    def _deliver_again(self, item: Item, outcome: dict[str, str]) -> None:
+        """Say of every delivery of a content from quarantine what it became: the first is its own, the others are duplicates."""
         for index, identity in enumerate(deliveries_of(self.run.catalog, item.sha256)):
-            changed = {"outcome": "duplicate" if index else "scan", "scan_id": item.sha256, "quarantine_id": None}
+            changed = {**outcome, "quarantine_id": None} | ({"outcome": "duplicate"} if index else {})
             delivery = {"table": "deliveries", "key": {"delivery_id": identity}, "expect": {"outcome": "quarantined"}}
             self.changes.append({**delivery, "set": changed, "action": "delivery.read_again"})
-        self.decided[item.sha256] = {"outcome": "scan", "scan_id": item.sha256}
 
     def _add_deliveries(self, item: Item, known: Known, *, is_first: bool) -> None:
         """The ledger's lines for one delivery and its sidecar."""
-        site, decided = delivered_site(item.landing_key), self.decided.get(item.sha256)
-        if known.is_scan or (decided is not None and decided["outcome"] == "scan"):
-            outcome: dict[str, str | None] = {"outcome": "scan" if is_first and not known.is_scan else "duplicate", "scan_id": item.sha256}
-        else:
-            outcome = {"outcome": "quarantined", "quarantine_id": item.sha256}
+        site, decided = delivered_site(item.landing_key), self.decided.get(item.sha256, {}).get("outcome")
+        outcome: dict[str, str | None] = {"outcome": "quarantined", "quarantine_id": item.sha256}
+        for kind, is_known in (("scan", known.is_scan), ("report", known.is_report)):
+            if is_known or decided == kind:
+                outcome = {"outcome": kind if is_first and not is_known else "duplicate", f"{kind}_id": item.sha256}
         lines = [(item.sidecar, item.sidecar_sha256, {**outcome, "outcome": "sidecar"})]
         if item.file is not None:
             lines.append((item.file, item.sha256, outcome))
-            self.counts[{"scan": "scans", "duplicate": "duplicates", "quarantined": "quarantined"}[str(outcome["outcome"])]] += 1
+            self.counts[_COUNTED[str(outcome["outcome"])]] += 1
         for found, sha256, what in lines:
             if found is not None and sha256 is not None:
                 self.counts["sidecars"] += what["outcome"] == "sidecar"

@@ -101,7 +101,7 @@ def quarantine_row(sha256: str, refusal: ScanRefused, landing_key: str, site: st
 
 
 def delivery_row(identity: str, landing_key: str, site: str, size_bytes: int, sha256: str, outcome: Mapping[str, str | None]) -> Row:
-    """One line of the ledger. `outcome` holds outcome, scan_id and quarantine_id."""
+    """One line of the ledger. `outcome` holds outcome, scan_id, quarantine_id and report_id."""
     return {
         "delivery_id": identity,
         "landing_key": landing_key,
@@ -111,4 +111,5 @@ def delivery_row(identity: str, landing_key: str, site: str, size_bytes: int, sh
         "outcome": outcome["outcome"],
         "scan_id": outcome.get("scan_id"),
         "quarantine_id": outcome.get("quarantine_id"),
+        "report_id": outcome.get("report_id"),
     }

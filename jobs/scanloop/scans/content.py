@@ -17,6 +17,8 @@ from scanloop.scans.limits import check_plane_sizes
 
 UNKNOWN = "unknown"
 """Stands in an id for a part that the metadata lack; validation finds it through `ScanContent.missing`."""
+STUDY_ISSUER = "study"
+"""Issuer of a bag number that is a DICOM StudyInstanceUID (0020,000D), for want of a PatientID (0010,0020)."""
 MAX_TEXT = 128
 """Characters kept of any text from outside."""
 FORMAT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")

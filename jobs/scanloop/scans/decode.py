@@ -16,6 +16,7 @@ from scanloop.scans.jpeg import is_jpeg, read_jpeg_picture
 from scanloop.scans.limits import MAX_FILE_BYTES
 from scanloop.scans.png import is_png, read_png
 from scanloop.scans.sidecar import is_set_name, name_planes, read_sidecar
+from scanloop.scans.threat_report import Content
 from scanloop.scans.tiff import inverted_pages, is_tiff, read_tiff
 
 HEAD_BYTES = 132
@@ -43,7 +44,7 @@ class Format:
     """What the catalog calls it."""
     matches: Callable[[bytes], bool]
     """Whether the first HEAD_BYTES are of this format."""
-    read: Callable[[bytes, bytes | None], ScanContent]
+    read: Callable[[bytes, bytes | None], Content]
     """Read the whole file, with its sidecar if it has one. Raises ScanRefused."""
 
 
@@ -75,8 +76,8 @@ FORMATS = (
 """Every format, in the order they are tried. A DICOM preamble may hold anything (even a TIFF), so DICOM comes first."""
 
 
-def read_scan(content: bytes, sidecar: bytes | None = None) -> ScanContent:
-    """Read received bytes as a scan. Bytes from outside are opened with this only inside a `Sandbox`.
+def read_scan(content: bytes, sidecar: bytes | None = None) -> Content:
+    """Read received bytes as a scan, or as a report about scans. Bytes from outside are opened with this only inside a `Sandbox`.
 
     Raises:
         ScanRefused: they are no scan, or cannot be read correctly; `reason_code` tells the kind.

@@ -5,6 +5,8 @@ ENERGY, bands of equal height stacked in the rows, named from top to bottom by v
 named the same way, by the frame's own functional group, or by its number. PixelIntensityRelationshipSign (0028,1041) -1 says that air is dark; such
 numbers are turned round, so that bright is air. A PixelIntensityRelationship (0028,1040) other than LIN is noted and changes no number.
 
+A Threat Detection Report has no pixels; `dicom_report` reads it.
+
 CT: one file is one section of a scan, a volume for each energy that its frames have.
 
 Source: NEMA IIC 1 (DICOS); DICOM PS3.3 C.7.6.3, C.8.11.3, C.8.15.3.
@@ -21,9 +23,11 @@ from scanloop.scans.content import MAX_TEXT, PlaneScale, ScanContent
 from scanloop.scans.dicom_elements import Elements, is_code
 from scanloop.scans.dicom_metadata import Facts, read_metadata
 from scanloop.scans.dicom_pixels import Layout, read_layout, read_numbers
+from scanloop.scans.dicom_report import TDR_CLASS, read_report
 from scanloop.scans.dicom_structure import is_dicom, read_structure
 from scanloop.scans.dicom_volume import Stack, frame_facts, stack_frames, stack_scale
 from scanloop.scans.errors import ScanRefused
+from scanloop.scans.threat_report import Content
 
 __all__ = ["is_dicom", "read_dicom"]
 
@@ -55,17 +59,21 @@ _UNNAMED = frozenset({"", "PRIMARY", "SECONDARY", "AXIAL", "INTENSITY"})
 _MULTI = frozenset({"MULTI ENERGY", "MULTI_ENERGY"})
 
 
-def read_dicom(content: bytes) -> ScanContent:
+def read_dicom(content: bytes) -> Content:
     """Read a DICOM or DICOS file.
 
     Raises:
-        ScanRefused: it is incomplete, contradictory, too large, or no X-ray scan.
+        ScanRefused: it is incomplete, contradictory, too large, or neither an X-ray scan nor a report.
     """
     structure = read_structure(content)
     elements = Elements(structure)
     sop_class = elements.text("SOPClassUID")
+    if sop_class == TDR_CLASS:
+        return read_report(elements)
     if sop_class not in _KINDS:
-        raise ScanRefused("unsupported_kind", "Expected an X-ray or CT image of DICOS or DICOM; the SOP class is another.")
+        raise ScanRefused(
+            "unsupported_kind", "Expected an X-ray or CT image of DICOS or DICOM, or a DICOS report; the SOP class is another."
+        )
     is_ct = sop_class in CT_CLASSES
     layout = read_layout(structure, elements, is_volume=is_ct)
     numbers = read_numbers(structure, layout)
@@ -75,6 +83,8 @@ def read_dicom(content: bytes) -> ScanContent:
     planes, scales = _views(elements, layout, numbers)
     modality = "OT" if sop_class in CAPTURE_CLASSES and elements.text("Modality") not in _XRAY_MODALITIES else "DX"
     view, facts = elements.text("SeriesDescription"), _facts(elements, layout)
+    if layout.count == layout.frame.samples == 1 < len(planes):
+        facts["stacked_planes"] = len(planes)  # reports count rows through all of them
     about = read_metadata(elements, structure.transfer_syntax, modality=modality, view=view, facts=facts)
     return ScanContent(planes, dict.fromkeys(planes, layout.bits), about, source_format, scales)
 
@@ -177,7 +187,9 @@ def _ct(elements: Elements, syntax: str, layout: Layout, numbers: np.ndarray, so
         syntax,
         modality="CT",
         view=_section(elements, first, is_section=is_section),
-        facts=_facts(elements, layout) | dict(first.notes),
+        facts=_facts(elements, layout)
+        | dict(first.notes)
+        | ({} if all(stack.is_as_stored for stack in stacks.values()) else {"frame_order": "reordered"}),
     )
     scales = {name: stack_scale(facts, stack.frames, is_signed=is_signed) for name, stack in stacks.items()}
     return ScanContent(planes, dict.fromkeys(planes, layout.bits), about, source_format, scales, spacing or None)

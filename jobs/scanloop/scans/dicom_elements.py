@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from scanloop.scans.content import clean_text
-from scanloop.scans.dicom_structure import Structure
+from scanloop.scans.dicom_structure import Item, Structure
 from scanloop.scans.errors import ScanRefused
 
 _MAX_VALUE_BYTES = 2048
@@ -69,6 +69,30 @@ _TAGS = {
     "RescaleIntercept": (0x00281052, "DS"),
     "RescaleSlope": (0x00281053, "DS"),
     "RescaleType": (0x00281054, "LO"),
+    "ReferencedStudySequence": (0x00081110, "SQ"),
+    "ReferencedInstanceSequence": (0x0008114A, "SQ"),
+    "ReferencedSOPClassUID": (0x00081150, "UI"),
+    "ReferencedSOPInstanceUID": (0x00081155, "UI"),
+    "ThreatROIVoxelSequence": (0x40101001, "SQ"),
+    "ThreatROIBase": (0x40101004, "FL"),
+    "ThreatROIExtents": (0x40101005, "FL"),
+    "ThreatROIBitmap": (0x40101006, "OB"),
+    "PotentialThreatObjectID": (0x40101010, "US"),
+    "ThreatSequence": (0x40101011, "SQ"),
+    "ThreatCategory": (0x40101012, "CS"),
+    "ThreatCategoryDescription": (0x40101013, "LT"),
+    "ATDAssessmentFlag": (0x40101015, "CS"),
+    "ATDAssessmentProbability": (0x40101016, "FL"),
+    "BoundingPolygon": (0x4010101D, "FL"),
+    "AbortFlag": (0x40101024, "CS"),
+    "TDRType": (0x40101027, "CS"),
+    "ThreatDetectionAlgorithmAndVersion": (0x40101029, "LO"),
+    "AlarmDecisionTime": (0x4010102B, "DT"),
+    "AlarmDecision": (0x40101031, "CS"),
+    "NumberOfTotalObjects": (0x40101033, "US"),
+    "NumberOfAlarmObjects": (0x40101034, "US"),
+    "PTORepresentationSequence": (0x40101037, "SQ"),
+    "ATDAssessmentSequence": (0x40101038, "SQ"),
     "TIPType": (0x40101039, "CS"),
     "OOIType": (0x40101042, "CS"),
     "ScanType": (0x40101048, "CS"),
@@ -109,6 +133,17 @@ class Elements:
             return "", b""
         vr = self._structure.vrs[tag]
         return usual if vr in ("", "UN") else vr, self._structure.dataset[span[0] : span[1]]
+
+    def items(self, keyword: str, within: Item | None = None) -> Sequence[Item]:
+        """Items of a sequence at the top level, or in another item. Empty if absent."""
+        held = self._structure.sequences if within is None else within.items
+        return held.get(_TAGS[keyword][0], ())
+
+    def value_in(self, item: Item, keyword: str) -> Value:
+        """As `raw`, of an element in an item."""
+        tag, usual = _TAGS[keyword]
+        vr, start, end = item.values.get(tag, ("", 0, 0))
+        return usual if vr in ("", "UN") else vr, self._structure.dataset[start:end]
 
     def frame_values(self) -> list[dict[str, Value]]:
         """What functional groups say: first for all frames, then for each frame that has an item."""
@@ -174,7 +209,11 @@ class Elements:
 
         Empty if the element is absent or empty. Raises ScanRefused if it is no number.
         """
-        vr, value = self.raw(keyword)
+        return self.integers_of(self.raw(keyword), keyword)
+
+    def integers_of(self, at_hand: Value, keyword: str) -> list[int]:
+        """The same of a value at hand."""
+        vr, value = at_hand
         stripped = value.strip(b" \0")
         if not value or (not stripped and vr not in _BINARY):
             return []

@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from scanloop.scans.content import ScanMetadata
+from scanloop.scans.content import STUDY_ISSUER, ScanMetadata
 from scanloop.scans.dicom_elements import Elements
 from scanloop.scans.people import without_person
 
-STUDY_ISSUER = "study"
-"""Issuer of a bag number that is a StudyInstanceUID (0020,000D), for want of a PatientID (0010,0020)."""
 _NOT_PROJECTED = frozenset({"", "NONE", "NO"})
 _OBJECTS = frozenset({"BAGGAGE", "CARGO", "PERSON", "VEHICLE", "PARCEL", "OTHER", "ANIMAL", "BIO SAMPLE"})
 _NOT_SAID = "unknown"
@@ -23,16 +21,16 @@ Facts = dict[str, str | int | float]
 
 def read_metadata(elements: Elements, transfer_syntax: str, *, modality: str, view: str, facts: Facts) -> ScanMetadata:
     """Metadata of a scan of `modality`. `view` is used as it is; `facts` join the attributes."""
-    issuer, bag = _said(elements, "IssuerOfPatientID"), _said(elements, "PatientID")
+    issuer, bag = said(elements, "IssuerOfPatientID"), said(elements, "PatientID")
     study = elements.text("StudyInstanceUID")
     if not bag and study:
         issuer, bag = STUDY_ISSUER, study
     scan_type = elements.text("ScanType").lower()
     return ScanMetadata(
-        manufacturer=_said(elements, "Manufacturer"),
-        model=_said(elements, "ManufacturerModelName"),
-        serial=_said(elements, "DeviceSerialNumber"),
-        site=_said(elements, "InstitutionName"),
+        manufacturer=said(elements, "Manufacturer"),
+        model=said(elements, "ManufacturerModelName"),
+        serial=said(elements, "DeviceSerialNumber"),
+        site=said(elements, "InstitutionName"),
         issuer=issuer,
         bag=bag,
         view=without_person(view),
@@ -44,7 +42,8 @@ def read_metadata(elements: Elements, transfer_syntax: str, *, modality: str, vi
     )
 
 
-def _said(elements: Elements, keyword: str) -> str:
+def said(elements: Elements, keyword: str) -> str:
+    """A text, empty where a toolkit only filled in that it is unknown."""
     text = elements.text(keyword)
     return "" if text.lower() == _NOT_SAID else without_person(text)
 
@@ -54,10 +53,10 @@ def _attributes(elements: Elements, transfer_syntax: str) -> Facts:
     calibrated = elements.text("DateOfLastCalibration")
     found: dict[str, str | int | float | None] = {
         "software": software if re.fullmatch(r"[\w .\\-]{0,31}\d[\w .\\-]{0,31}", software) else None,
-        "sop_class_uid": _uid_or_none(elements.text("SOPClassUID")),
-        "sop_instance_uid": _uid_or_none(elements.text("SOPInstanceUID")),
-        "study_uid": _uid_or_none(elements.text("StudyInstanceUID")),
-        "series_uid": _uid_or_none(elements.text("SeriesInstanceUID")),
+        "sop_class_uid": uid_or_none(elements.text("SOPClassUID")),
+        "sop_instance_uid": uid_or_none(elements.text("SOPInstanceUID")),
+        "study_uid": uid_or_none(elements.text("StudyInstanceUID")),
+        "series_uid": uid_or_none(elements.text("SeriesInstanceUID")),
         "kvp": float(kvp) if re.fullmatch(r"\d{1,4}(\.\d{1,4})?", kvp) else None,
         "calibrated_on": calibrated if re.fullmatch(r"\d{8}", calibrated) else None,
         "object_type": kind if (kind := elements.text("OOIType")) in _OBJECTS else None,
@@ -66,7 +65,8 @@ def _attributes(elements: Elements, transfer_syntax: str) -> Facts:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _uid_or_none(uid: str) -> str | None:
+def uid_or_none(uid: str) -> str | None:
+    """`uid` if it is one."""
     return uid if re.fullmatch(r"[0-9.]{1,64}", uid) else None
 
 
@@ -83,6 +83,15 @@ def _moment(day: str, time: str, offset: str) -> datetime | None:
         return moment.replace(microsecond=int((found[5] or "0").ljust(6, "0"))).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def decided_at(elements: Elements) -> datetime | None:
+    """When a report came to its decision, UTC: AlarmDecisionTime (4010,102B), or the date and time of its content."""
+    if whole := re.fullmatch(r"([0-9.]{8,21})([+-]\d{4})?", elements.text("AlarmDecisionTime")):
+        offset = whole[2] or elements.text("TimezoneOffsetFromUTC")
+        if moment := _moment(whole[1], "", offset):
+            return moment
+    return _moment(elements.text("ContentDate"), elements.text("ContentTime"), elements.text("TimezoneOffsetFromUTC"))
 
 
 def _acquired_at(elements: Elements) -> datetime | None:

@@ -12,7 +12,8 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.limits import MAX_ELEMENTS, MAX_INFLATED_BYTES, MAX_NESTING
@@ -60,7 +61,11 @@ SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
 """Sequences of what all frames share, and of what each frame has (PS3.3 C.7.6.16)."""
 _MACROS = frozenset({0x00189329, 0x00209111, 0x00209113, 0x00209116, 0x00289110, 0x00289145})
 """Functional groups that say how frames make a volume: frame type, frame content, position, orientation, spacing, rescale."""
-_READ_IF_UNKNOWN = _MACROS | {SHARED_GROUPS, FRAME_GROUPS}
+_THREAT_SEQUENCES = frozenset({0x40101001, 0x40101011, 0x40101037, 0x40101038})
+"""Of a DICOS Threat Detection Report: regions of interest, threats, their representations, their assessments."""
+FOLLOWED = _THREAT_SEQUENCES | {0x00081110, 0x0008114A}
+"""Sequences whose items are kept, where they are at the top level or in an item that is kept: those above, and referenced studies and instances."""
+_READ_IF_UNKNOWN = _MACROS | _THREAT_SEQUENCES | {SHARED_GROUPS, FRAME_GROUPS}
 """Sequences that toolkits which do not know them have made UN of; their items are then implicit (PS3.5 section 6.2.2, note 2)."""
 _FUNCTIONAL_DEPTH = 5
 """Open containers around an element of a functional group: dataset, sequence, item, sequence, item."""
@@ -70,6 +75,16 @@ _SHORT_VRS = frozenset(
 )
 _LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _VRS = {vr.encode(): vr for vr in _SHORT_VRS | _LONG_VRS}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a sequence that is followed."""
+
+    values: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    """Tag to VR (empty where the file says none), start and end of its value."""
+    items: dict[int, list[Item]] = field(default_factory=dict)
+    """Tag of a sequence in it to its items."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,8 @@ class Structure:
     """Elements of functional groups: frame from 0, or -1 for all; tag, VR, start, end."""
     frame_groups: int = 0
     """Items of the per-frame functional groups."""
+    sequences: Mapping[int, list[Item]] = field(default_factory=dict)
+    """Top-level tag of a sequence that is followed to its items."""
 
     @property
     def is_little_endian(self) -> bool:
@@ -133,7 +150,9 @@ def read_structure(content: bytes) -> Structure:
     walk.dataset()
     if PIXEL_DATA in walk.spans and bool(walk.fragments) != (syntax in ENCAPSULATED):
         raise ScanRefused("malformed", "PixelData is encapsulated where the transfer syntax says native, or the other way round.")
-    return Structure(syntax, dataset, walk.spans, walk.vrs, tuple(walk.fragments), tuple(walk.functional), walk.frame_groups)
+    return Structure(
+        syntax, dataset, walk.spans, walk.vrs, tuple(walk.fragments), tuple(walk.functional), walk.frame_groups, walk.top.items
+    )
 
 
 def _start(content: bytes) -> tuple[str, int]:
@@ -202,6 +221,9 @@ def _inflate(deflated: memoryview) -> bytes:
     return inflated
 
 
+_Kept = TypeVar("_Kept")
+
+
 class _Walk:
     """One pass over a dataset with an explicit stack of open containers; never recurses."""
 
@@ -218,6 +240,9 @@ class _Walk:
         self.fragments: list[tuple[int, int]] = []
         self.functional: list[tuple[int, int, str, int, int]] = []
         self.frame_groups = 0
+        self.top = Item()
+        self.followed: list[tuple[int, list[Item]]] = []
+        """Open sequences that are followed: the depth of what their items hold, and the items so far."""
         self.elements = 0
         self.has_long_pixels = False
 
@@ -228,6 +253,9 @@ class _Walk:
         group = macro = 0  # the functional groups, and the one of them, that the walk is in
         while True:
             end, in_sequence, implicit = stack[-1]
+            if self.followed and len(stack) < self.followed[-1][0] - 1:
+                self.followed.pop()
+                continue
             if position == end:
                 stack.pop()
                 if not stack:
@@ -253,6 +281,8 @@ class _Walk:
             position = value
             depth = len(stack)
             if tag == ITEM:
+                if self.followed and depth == self.followed[-1][0] - 1:
+                    self.followed[-1][1].append(Item())
                 stack.append((-1 if is_open else value + length, False, implicit))
                 self.frame_groups += depth == 2 and group == FRAME_GROUPS
             elif tag == PIXEL_DATA and is_open:
@@ -268,17 +298,37 @@ class _Walk:
                     group = tag if tag in (SHARED_GROUPS, FRAME_GROUPS) else 0
                 elif depth == _FUNCTIONAL_DEPTH - 2:
                     macro = tag if tag in _MACROS else 0
+                if tag in FOLLOWED:
+                    self._follow(tag, depth)
                 # UN of undefined length holds a sequence in implicit little endian (PS3.5 section 6.2.2, note 2).
                 stack.append((-1 if is_open else value + length, True, implicit or vr == "UN"))
             else:
                 if depth == 1:
                     self._remember(tag, vr, value, value + length)
+                elif self.followed and depth == self.followed[-1][0]:
+                    self._once(tag, self.followed[-1][1][-1].values)[tag] = (vr, value, value + length)
                 elif depth == _FUNCTIONAL_DEPTH and group and macro:
                     frame = self.frame_groups - 1 if group == FRAME_GROUPS else -1
                     self.functional.append((frame, tag, vr, value, value + length))
                 position = value + length
             if len(stack) > 2 * MAX_NESTING + 1:
                 raise ScanRefused("too_deep", f"Sequences are nested more than {MAX_NESTING} deep at byte {position}.")
+
+    def _follow(self, tag: int, depth: int) -> None:
+        """Keep the items of the sequence that opens here, if what holds it is kept."""
+        if depth == 1:
+            holder: Item | None = self.top
+        else:
+            holder = self.followed[-1][1][-1] if self.followed and depth == self.followed[-1][0] else None
+        if holder is not None:
+            items = self._once(tag, holder.items)[tag] = []
+            self.followed.append((depth + 2, items))
+
+    @staticmethod
+    def _once(tag: int, known: dict[int, _Kept]) -> dict[int, _Kept]:
+        if tag in known:
+            raise ScanRefused("malformed", f"{_name(tag)} is there twice.")
+        return known
 
     def _header(self, position: int, limit: int, *, is_implicit: bool, in_sequence: bool) -> tuple[int, str, int, int]:
         """Tag, VR ("" where there is none), length and start of value of the element at `position`."""
@@ -321,9 +371,7 @@ class _Walk:
         return not in_sequence and DicomDictionary.get(tag, ("",))[0] == "SQ"
 
     def _remember(self, tag: int, vr: str, start: int, end: int) -> None:
-        if tag in self.spans:
-            raise ScanRefused("malformed", f"{_name(tag)} is there twice.")
-        self.spans[tag] = (start, end)
+        self._once(tag, self.spans)[tag] = (start, end)
         self.vrs[tag] = vr
 
     def _encapsulated(self, position: int, fragments: list[tuple[int, int]]) -> int:

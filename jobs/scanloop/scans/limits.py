@@ -26,6 +26,20 @@ MAX_NESTING = 16
 """Depth of DICOM sequences. Enhanced multi-frame objects need 4 or 5."""
 MAX_ELEMENTS = 200_000
 """DICOM elements, nested ones included."""
+MAX_ANSWER_BYTES = 2 << 20
+"""What the reader may say about one file, beside its pixels."""
+MAX_THREATS = 512
+"""Potential threat objects of one report."""
+MAX_PLACES = 1024
+"""Representations, and regions of interest, of one report."""
+MAX_POLYGON_POINTS = 8192
+"""Corners of all polygons of one report."""
+MAX_REFERENCES = 256
+"""Scans that one report names."""
+MAX_MASK_VOXELS = 128 << 20
+"""Voxels of all masks of one report together: 16 MiB of bits."""
+MAX_COORDINATE = 65536
+"""No place in a picture or volume is that far out: rows, columns and frames are counted with 16 bits or less."""
 
 
 def check_plane_sizes(planes: int, height_px: int, width_px: int, bits: int, depth_px: int | None = None) -> int:

@@ -1,8 +1,9 @@
 """The confined process that opens bytes from outside. Started by `Sandbox`, never imported by it.
 
 It reads one JSON line a file on standard input, `{"path", "sidecar", "out"}`, and answers with one: `{"content": {...}}` after writing the planes
-to `out` as plain little-endian 16-bit numbers one after the other, volumes slice by slice, or `{"refused": reason_code, "reason": sentence}`, or
-`{"unavailable": what}` when the machine and not the file is to blame.
+to `out` as plain little-endian 16-bit numbers one after the other, volumes slice by slice, or `{"report": {...}}` after writing the masks of a
+report's regions as packed bits one after the other, or `{"refused": reason_code, "reason": sentence}`, or `{"unavailable": what}` when the machine
+and not the file is to blame.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
 
     from scanloop.scans.errors import ScanRefused
     from scanloop.scans.limits import MAX_FILE_BYTES, MAX_SIDECAR_BYTES
+    from scanloop.scans.threat_report import ReportContent
 
     try:
         with Path(request["path"]).open("rb") as file:
@@ -71,9 +73,14 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
                 sidecar = file.read(MAX_SIDECAR_BYTES + 1)
         scan = decode.read_scan(content, sidecar)
         with os.fdopen(os.open(request["out"], os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
-            for pixels in scan.planes.values():
-                out.writelines(np.ascontiguousarray(page, "<u2").data for page in (pixels if scan.is_volume else (pixels,)))
+            if isinstance(scan, ReportContent):
+                out.writelines(region.mask for region in scan.regions() if region.mask is not None)
+            else:
+                for pixels in scan.planes.values():
+                    out.writelines(np.ascontiguousarray(page, "<u2").data for page in (pixels if scan.is_volume else (pixels,)))
             out.truncate()
+        if isinstance(scan, ReportContent):
+            return _bounded({"report": scan.as_dict()})
     except ScanRefused as refusal:
         return {"refused": refusal.reason_code, "reason": refusal.message}
     except MemoryError:
@@ -106,6 +113,16 @@ def _answer(decode: Any, request: dict[str, Any]) -> dict[str, Any]:
             },
         }
     }
+
+
+def _bounded(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, or a refusal if it is longer than the parent listens. Raises ScanRefused."""
+    from scanloop.scans.errors import ScanRefused
+    from scanloop.scans.limits import MAX_ANSWER_BYTES
+
+    if len(json.dumps(answer)) >= MAX_ANSWER_BYTES:
+        raise ScanRefused("too_large", f"What it says is more than {MAX_ANSWER_BYTES} bytes.")
+    return answer
 
 
 if __name__ == "__main__":

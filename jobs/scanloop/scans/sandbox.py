@@ -26,10 +26,11 @@ from typing import Self
 from pydantic import ValidationError
 
 from scanloop.errors import WorldUnavailable
-from scanloop.scans.answers import Answer, clean_sentence, content_of
+from scanloop.scans.answers import Answer, clean_sentence, content_of, report_of
 from scanloop.scans.confine import CPU_S, MEMORY_BYTES, cpu_s
-from scanloop.scans.content import ScanContent
 from scanloop.scans.errors import REASONS, ScanRefused
+from scanloop.scans.limits import MAX_ANSWER_BYTES
+from scanloop.scans.threat_report import Content
 
 WALL_S = 30.0
 """Longest time for one file of a view's size, whatever it waits for."""
@@ -43,7 +44,6 @@ _READER = ("-m", "scanloop.scans.reader")
 _IN_FLIGHT = 2
 _END_S = 30.0
 """Longest time for a child that has closed its output to be gone; on a loaded machine the kernel takes a while to clear up."""
-_MAX_ANSWER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Sandbox:
         self._stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def read(self, path: Path, sidecar: Path | None = None) -> ScanContent:
+    def read(self, path: Path, sidecar: Path | None = None) -> Content:
         """Read one file.
 
         Raises:
-            ScanRefused: it is no scan, cannot be read correctly, or ended the child.
+            ScanRefused: it is no scan and no report, cannot be read correctly, or ended the child.
             WorldUnavailable: the child cannot be started.
         """
         outcome = next(self.read_all([Received(path, sidecar)]))
@@ -105,7 +105,7 @@ class Sandbox:
             raise outcome
         return outcome
 
-    def read_all(self, files: Iterable[Received]) -> Iterator[ScanContent | ScanRefused]:
+    def read_all(self, files: Iterable[Received]) -> Iterator[Content | ScanRefused]:
         """Read files in order; the child works on the next one while the caller works on an answer.
 
         Raises:
@@ -201,7 +201,7 @@ class Sandbox:
             selector.register(self._child.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 left = deadline - time.monotonic()
-                if left <= 0 or not selector.select(left) or len(self._buffer) > _MAX_ANSWER_BYTES:
+                if left <= 0 or not selector.select(left) or len(self._buffer) > MAX_ANSWER_BYTES:
                     return None
                 part = os.read(self._child.stdout.fileno(), 1 << 16)
                 if not part:
@@ -245,7 +245,7 @@ class Sandbox:
                 continue
         child.wait()
 
-    def _checked(self, line: bytes, out: Path) -> ScanContent | ScanRefused:
+    def _checked(self, line: bytes, out: Path) -> Content | ScanRefused:
         """What the child answered, once it is known to be harmless."""
         try:
             answer = Answer.model_validate_json(line)
@@ -253,6 +253,8 @@ class Sandbox:
                 return ScanRefused(answer.refused if answer.refused in REASONS else "malformed", clean_sentence(answer.reason))
             if answer.unavailable is not None:
                 raise WorldUnavailable(f"The process that reads scans cannot work: {clean_sentence(answer.unavailable)}.")
+            if answer.report is not None:
+                return report_of(answer.report, out)
             assert answer.content is not None
             return content_of(answer.content, out)
         except ScanRefused as refusal:
