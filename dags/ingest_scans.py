@@ -1,11 +1,12 @@
 """### Receive what scanners delivered
 
 Every 5 minutes: finds what waits (from the events of the landing bucket, or by listing), shares it out between shards, reads each shard
-(catalogue or quarantine every file, nothing in between), then deletes from the landing zone what the catalog has. Of more than a run takes, every
+(catalogue or quarantine every file, nothing in between), then matches reports about
+threats to the scans that they speak about, and deletes from the landing zone what the catalog has. Of more than a run takes, every
 scanner gets its turn.
 
-- **Reads** the landing zone. **Writes** raw bytes and curated planes to the store; sites, scanners, bags, scans, deliveries and quarantine to
-  the catalog.
+- **Reads** the landing zone. **Writes** raw bytes and curated planes to the store; sites, scanners, bags, scans, deliveries, reports, the
+  annotations that follow from reports, and quarantine to the catalog.
 - **Emits** `scans` when at least one scan came, which starts `validate_scans`. Skipped when nothing waits, and while validation is far behind.
 - **When it fails** nothing is lost: a file stays in the landing zone until the catalog has it. A shard that keeps failing does not hold up
   the others; its run ends as failed. A run that takes more than 20 minutes raises a deadline alert.
@@ -55,6 +56,7 @@ with DAG(
         execution_timeout=timedelta(seconds=jobs.INGEST_SHARD.timeout_s),
         map_index_template="{{ task.options['shard'] }}",
     ).expand(options=plan.output.map(lambda shard: {"shard": shard}))
+    match_reports = ScanloopJobOperator(task_id="match_reports", job=jobs.INGEST_REPORTS, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     acknowledge = ScanloopJobOperator(task_id="acknowledge", job=jobs.INGEST_ACKNOWLEDGE, trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 
     @task(
@@ -72,5 +74,5 @@ with DAG(
 
     every_shard = EmptyOperator(task_id="every_shard", execution_timeout=timedelta(minutes=1), doc_md="Fails the run when a shard failed.")
 
-    shards >> [acknowledge, every_shard]
+    shards >> [match_reports, acknowledge, every_shard]
     acknowledge >> announce(shards.output)

@@ -122,8 +122,8 @@ def toolkit_tdr(
     """A report written by pydicos. `threats`: {number, description, probability, uid, sop_class, base, mask (D, H, W)}."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pydicos
         import pyDICOS
+        import pydicos
     moment = {"date": (2026, 3, 1), "time": (8, 15, 30, 0)}
     objects = []
     for one in threats:

@@ -19,6 +19,9 @@ INGEST_PLAN = JobSpec(("ingest", "plan"), JOBS_IMAGE, cpu=0.5, memory_bytes=GIB,
 INGEST_SHARD = JobSpec(("ingest", "shard"), JOBS_IMAGE, cpu=1, memory_bytes=4 * GIB, timeout_s=HOUR_S, part_option="shard")
 """Read the deliveries of one shard: catalogue or quarantine each."""
 
+INGEST_REPORTS = JobSpec(("ingest", "reports"), JOBS_IMAGE, cpu=0.5, memory_bytes=2 * GIB, timeout_s=30 * MINUTE_S)
+"""Match waiting Threat Detection Reports to the scans that they speak about."""
+
 INGEST_ACKNOWLEDGE = JobSpec(("ingest", "acknowledge"), JOBS_IMAGE, cpu=0.5, memory_bytes=GIB, timeout_s=30 * MINUTE_S)
 """Delete from the landing zone what the catalog has."""
 

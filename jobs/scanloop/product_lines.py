@@ -60,6 +60,15 @@ class Labelling(_Part):
     """Boxes of two annotators at least this alike are the same finding."""
     min_agreement: float = Field(default=0.99, ge=0, le=1)
     """Scans below this agreement go back."""
+    trusted_reports: tuple[Literal["ground_truth", "machine", "operator", "aggregate"], ...] = ()
+    """Types of Threat Detection Reports that count as accepted without a review."""
+
+    @field_validator("trusted_reports")
+    @classmethod
+    def _each_once(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(types)) != len(types):
+            raise ValueError("a type is named twice")
+        return types
 
 
 class SnapshotRules(_Part):

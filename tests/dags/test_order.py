@@ -84,6 +84,13 @@ def test_landing_zone_is_emptied_after_every_shard(dags) -> None:
     assert acknowledge.trigger_rule == "all_done_min_one_success"
 
 
+def test_reports_are_matched_after_every_shard_and_hold_nothing_up(dags) -> None:
+    matching = dags["ingest_scans"].get_task("match_reports")
+    assert matching.upstream_task_ids == {"ingest_shard"}
+    assert matching.trigger_rule == "all_done_min_one_success"
+    assert not matching.downstream_task_ids
+
+
 def test_a_failed_shard_fails_its_run(dags) -> None:
     last = dags["ingest_scans"].get_task("every_shard")
     assert last.upstream_task_ids == {"ingest_shard"}

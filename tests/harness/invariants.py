@@ -44,8 +44,11 @@ def check_all(world: World, *, killed: bool = False) -> list[str]:
 def lost(world: World, opened: Opened, *, killed: bool = False) -> Iterator[str]:
     """L. The ledger says what was delivered; what is no longer in the landing zone was acknowledged."""
     scans, held, deliveries = _rows(opened, t.scans), _rows(opened, t.quarantine), _rows(opened, t.deliveries)
+    reports = _rows(opened, t.threat_reports)
     homes = Counter(row["scan_id"] for row in scans) + Counter(row["quarantine_id"] for row in held if row["stage"] == "intake")
-    raw = {row["scan_id"]: row["raw_key"] for row in scans} | {row["quarantine_id"]: row["raw_key"] for row in held}
+    homes += Counter(row["report_id"] for row in reports)
+    raw = {row["report_id"]: row["raw_key"] for row in reports}
+    raw |= {row["scan_id"]: row["raw_key"] for row in scans} | {row["quarantine_id"]: row["raw_key"] for row in held}
     noted = {(row["landing_key"], row["content_sha256"]): row["outcome"] for row in deliveries}
     kept = {sha256 for sha256, key in raw.items() if _sha256(world.home / "store" / key) == sha256}
     for delivered in sorted(world.ledger.entries, key=lambda each: each.landing_key):
@@ -69,6 +72,16 @@ def lost(world: World, opened: Opened, *, killed: bool = False) -> Iterator[str]
         key = Path(row["planes_key"])
         if _sha256(world.home / "store" / key) != key.name.partition(".")[0]:
             yield f"The planes of scan {row['scan_id'][:12]} are not in the store as they were written."
+    for row in reports:
+        for mask in _masks(row["threats"]):
+            if _sha256(world.home / "store" / mask) != mask.rpartition("/")[2].partition(".")[0]:
+                yield f"The mask {mask} of report {row['report_id'][:12]} is not in the store as it was written."
+
+
+def _masks(threats: list[dict[str, Any]]) -> Iterator[str]:
+    for threat in threats:
+        for place in threat["representations"]:
+            yield from (region["mask"] for region in place["regions"] if region["mask"])
 
 
 def twice(world: World, opened: Opened, *, killed: bool = False) -> Iterator[str]:
@@ -87,6 +100,10 @@ def twice(world: World, opened: Opened, *, killed: bool = False) -> Iterator[str
         ],
         "label of one person for one task": [
             (row["task_id"], row["author"]) for row in _rows(opened, t.annotations) if row["task_id"] and row["author_kind"] == "person"
+        ],
+        "report of one content": [(row["raw_key"],) for row in _rows(opened, t.threat_reports)],
+        "annotation of one report and scan": [
+            (row["report_id"], row["scan_id"]) for row in _rows(opened, t.annotations) if row["report_id"]
         ],
         "consensus of one task": [(row["task_id"],) for row in _rows(opened, t.annotations) if row["author_kind"] == "consensus"],
         "model of one run": [(row["run_id"],) for row in _rows(opened, t.models)],

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from scanloop.catalog import tables as t
 from scanloop.catalog.definitions import active_definitions
-from scanloop.labelling.trusted import is_about, is_trusted, not_replaced
+from scanloop.labelling.trusted import is_about, is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
 
 
@@ -66,13 +66,12 @@ def _accepted(definition: ProductLine, covered: Sequence[str]) -> sa.CompoundSel
     """Scans with an accepted annotation, or one that is trusted as it came and speaks about a category of the product line."""
     reviewed = sa.select(t.reviews.c.scan_id).where(t.reviews.c.product_line == definition.product_line, t.reviews.c.verdict == "accepted")
     notes = t.annotations
+    as_it_came = sa.and_(notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes))
     trusted = (
         sa.select(notes.c.scan_id)
         .join(t.scans, t.scans.c.scan_id == notes.c.scan_id)
         .where(
-            notes.c.product_line == definition.product_line,
-            is_trusted(notes),
-            not_replaced(notes),
+            sa.or_(as_it_came, is_trusted_report(notes, definition)),
             is_about(notes, definition.categories),
             t.scans.c.state == "validated",
             t.scans.c.scanner_id.in_(covered),

@@ -56,6 +56,7 @@ NOUNS = {
     "scanner": Noun(t.scanners, ("scanner_id",), ("manufacturer", "model")),
     "delivery": Noun(t.deliveries, ("delivery_id",), ("landing_key", "outcome")),
     "quarantine": Noun(t.quarantine, ("quarantine_id",), ("stage", "reason_code", "state")),
+    "report": Noun(t.threat_reports, ("report_id",), ("tdr_type", "decision", "state", "problem")),
     "bag": Noun(t.bags, ("bag_id",), ()),
     "scan": Noun(t.scans, ("scan_id",), ("view_name", "source_format", "state")),
     "validation": Noun(t.validation_results, ("validation_id",), ("suite", "success")),
@@ -142,6 +143,8 @@ def _rules() -> Iterator[Rows]:
     yield _columns("bag", "scan", t.scans.c.bag_id, t.scans.c.scan_id)
     yield _columns("delivery", "scan", t.deliveries.c.delivery_id, t.deliveries.c.scan_id)
     yield _columns("delivery", "quarantine", t.deliveries.c.delivery_id, t.deliveries.c.quarantine_id)
+    yield _columns("delivery", "report", t.deliveries.c.delivery_id, t.deliveries.c.report_id)
+    yield _columns("report", "annotation", t.annotations.c.report_id, t.annotations.c.annotation_id)
     yield _columns("scan", "quarantine", t.scans.c.scan_id, t.quarantine.c.quarantine_id, t.scans.c.scan_id == t.quarantine.c.quarantine_id)
     yield _columns("scan", "validation", t.scan_validations.c.scan_id, t.scan_validations.c.validation_id)
     items = t.selection_items

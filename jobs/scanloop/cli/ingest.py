@@ -9,7 +9,7 @@ import typer
 from scanloop.cli.options import AttemptOption, RunIdOption, RunOptions, run_job, run_job_in_chunks
 from scanloop.intake.landing import DEFAULT_SHARDS
 
-app = typer.Typer(no_args_is_help=True, help="Receive what sites delivered: plan shards, ingest each, then acknowledge.")
+app = typer.Typer(no_args_is_help=True, help="Receive what sites delivered: plan shards, ingest each, match reports, acknowledge.")
 
 
 @app.command("plan")
@@ -50,6 +50,14 @@ def shard(
         options=RunOptions(run_id, attempt),
         part=str(chosen),
     )
+
+
+@app.command("reports")
+def reports(run_id: RunIdOption = None, attempt: AttemptOption = 1) -> None:
+    """Match waiting Threat Detection Reports to the scans that they speak about; what they say becomes annotations."""
+    from scanloop.intake.match_reports import match_reports
+
+    run_job("ingest.reports", match_reports, options=RunOptions(run_id, attempt), lease="reports")
 
 
 @app.command("acknowledge")

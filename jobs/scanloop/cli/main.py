@@ -21,6 +21,7 @@ ROOMS = {
     "import": "imports",
     "scan": "scan",
     "bag": "bag",
+    "report": "report",
     "quarantine": "quarantine",
     "validation": "validation",
     "selection": "selection",

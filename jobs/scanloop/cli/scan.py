@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from scanloop.scans.content import ScanContent
+    from scanloop.scans.threat_report import ReportContent
 
 _NAMED_UIDS = ("sop_class", "transfer_syntax")
 _TEXTS = ("manufacturer", "model", "serial", "site", "issuer", "bag", "view")
@@ -35,7 +36,7 @@ def inspect(
     palette: Annotated[str, typer.Option("--palette", help="Colours of the picture: standard, warm or cool.")] = "standard",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Read a file in the sandbox and say what it is. Exit code 65 with the reason if it would go to quarantine."""
+    """Read a file in the sandbox and say what it is: a scan, or a report about scans. Exit code 65 with the reason if it would go to quarantine."""
     from tempfile import TemporaryDirectory
 
     from scanloop.errors import DataWrong
@@ -43,6 +44,7 @@ def inspect(
     from scanloop.scans.decoders import chosen_decoders
     from scanloop.scans.errors import ScanRefused
     from scanloop.scans.sidecar import SUFFIX
+    from scanloop.scans.threat_report import ReportContent
     from scanloop.scans.views import palette_named
     from scanloop.settings import read_settings
 
@@ -59,6 +61,9 @@ def inspect(
             if as_json:
                 sys.stdout.write(json.dumps({"refused": refusal.reason_code, "reason": refusal.message}, indent=1) + "\n")
             raise DataWrong(f"{refusal.message} It would go to quarantine as {refusal.reason_code}.") from None
+    if isinstance(content, ReportContent):
+        _inspect_report(file, content, out, as_json=as_json)
+        return
     facts = _facts(file, content)
     if out is not None:
         facts["written"] = _write(content, file.stem, out, palette)
@@ -93,6 +98,18 @@ def formats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
     for row in rows:
         table.add_row(*(escape(row[name]) for name in ("format", "distribution", "version", "state", "problem")))
     Console().print(table)
+
+
+def _inspect_report(file: Path, content: ReportContent, out: Path | None, *, as_json: bool) -> None:
+    from scanloop.cli.inspect_report import print_report, report_facts, write_report
+
+    facts = report_facts(file, content)
+    if out is not None:
+        facts["written"] = write_report(content, file.stem, out)
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=1, default=str) + "\n")
+    else:
+        print_report(facts)
 
 
 def _facts(file: Path, content: ScanContent) -> dict[str, Any]:

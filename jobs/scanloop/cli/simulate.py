@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,9 @@ def deliver(
     round_number: RoundOption = 1,
     threats: ThreatsOption = "",
     clean_fraction: CleanOption = 0.4,
+    reports: Annotated[
+        float, typer.Option("--reports", min=0.0, max=1.0, help="Share of DICOS bags that come with a ground-truth report.")
+    ] = 0.0,
 ) -> None:
     """Deliver simulated scans to the landing zone (SCANLOOP_LANDING_URL) and their ground truth to SCANLOOP_TRUTH_URL.
 
@@ -52,7 +56,7 @@ def deliver(
     from scanloop.simulator.delivery import deliver as deliver_order
     from scanloop.store import open_store
 
-    order = _order(sites, bags, seed, round_number, threats, clean_fraction)
+    order = replace(_order(sites, bags, seed, round_number, threats, clean_fraction), reports=reports)
     settings = read_settings()
     landing, truth = open_store(settings.landing_url), open_store(settings.truth_url)
     with _progress(f"Round {round_number}", bags) as on_bag:

@@ -73,6 +73,7 @@ def answer_scan(
         WrongArguments: there is no such file, or no release is installed yet.
         DataWrong: the file is no scan, lacks a plane the release needs, or no installed release is whole.
     """
+    from scanloop.errors import DataWrong
     from scanloop.scans.decoder_rooms import open_reader
     from scanloop.scans.planes import scale_to_16_bits
     from scanloop.scans.threat_report import ReportContent

@@ -16,10 +16,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from scanloop.canonical import digest_of
-from scanloop.catalog.tables import annotations, product_lines, scans, taxonomies, threat_reports
+from scanloop.catalog import tables
+from scanloop.catalog.tables import product_lines, scans, taxonomies, threat_reports
 from scanloop.errors import NothingToDo
 from scanloop.execution import JobRun
 from scanloop.intake.report_boxes import Categories, FoundInScan, OutsideScan, ScanPlace, found_in, named
+from scanloop.labelling.trusted import REPORT, THREAT_REPORT
 from scanloop.scans.content import UNKNOWN
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,8 @@ def _pairs() -> sa.Select[Any]:
         .where(reports.state == "waiting", scans.c.state.in_(_USABLE))
         .where(~reports.matches.contains(sa.func.jsonb_build_array(sa.func.jsonb_build_object("uid", name.c.value))))
     )
-    is_said = sa.exists().where(annotations.c.report_id == reports.report_id, annotations.c.scan_id == scans.c.scan_id)
+    notes = tables.annotations.c
+    is_said = sa.exists().where(notes.report_id == reports.report_id, notes.scan_id == scans.c.scan_id)
     is_open = sa.or_(
         reports.state == "waiting",
         sa.and_(reports.state == "matched", reports.created_at > sa.func.now() - sa.func.make_interval(0, 0, 0, OPEN_DAYS)),
@@ -161,8 +164,8 @@ class _Matcher:
             "product_line": "",
             "task_id": None,
             "author": author_of(report),
-            "author_kind": "report",
-            "tool": f"dicos-tdr:{report['tdr_type']}",
+            "author_kind": REPORT,
+            "tool": f"{THREAT_REPORT}{report['tdr_type']}",
             "taxonomy_version": self.categories.version,
             "looked_for": list(said.looked_for),
             "boxes": list(said.boxes),
@@ -210,5 +213,5 @@ def is_of_its_bag(report: Row, scan: Row) -> bool:
             return True
     elif not report["bag_id"]:
         return True
-    (_, issuer, bag), (_, its_issuer, its_bag) = (identity.split("/") for identity in (report["bag_id"] or "//", scan["bag_id"]))
+    (*_, issuer, bag), (*_, its_issuer, its_bag) = (f"//{identity}".split("/") for identity in (report["bag_id"], scan["bag_id"]))
     return bool(bag) and bag == its_bag and (issuer == its_issuer or UNKNOWN in (issuer, its_issuer))

@@ -149,7 +149,7 @@ def bounds_of(place: Row) -> Bounds | None:
     starts = [region["base"] for region in place["regions"]]
     ends = [[base + side for base, side in zip(region["base"], region["extents"], strict=True)] for region in place["regions"]]
     lowest, highest = (map(min, zip(*starts, strict=True)), map(max, zip(*ends, strict=True)))
-    return (*lowest, *highest)  # type: ignore[return-value]
+    return (*lowest, *highest)
 
 
 def found_in(report: Row, scan: ScanPlace, categories: Categories, *, is_only: bool) -> FoundInScan:

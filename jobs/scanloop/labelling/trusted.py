@@ -1,4 +1,6 @@
-"""Annotations that count without a review, because a person's own, audited act brought them: what says so is here and nowhere else."""
+"""Annotations that count without a review, because a person's own, audited act brought them, or because a product line trusts the reports that they
+are from: what says so is here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from scanloop.product_lines import ProductLine
+
 REPORT = "report"
 """author_kind of an annotation that came with its scan."""
 IMPORT = "import:"
 """How the tool of an imported annotation begins; the format follows."""
+
+THREAT_REPORT = "dicos-tdr:"
+"""How the tool of an annotation from a Threat Detection Report begins; the report's type follows."""
 
 
 def is_import(notes: Any) -> sa.ColumnElement[bool]:
@@ -32,3 +39,10 @@ def not_replaced(notes: Any) -> sa.ColumnElement[bool]:
     """Whether no later annotation of the same author kind stands in the place of this one."""
     later = sa.alias(notes)
     return ~sa.exists().where(later.c.supersedes == notes.c.annotation_id, later.c.author_kind == notes.c.author_kind)
+
+
+def is_trusted_report(notes: Any, definition: ProductLine) -> sa.ColumnElement[bool]:
+    """Whether an annotation is from a Threat Detection Report of a type that the product line trusts. Such annotations are of no product line."""
+    return sa.and_(
+        notes.c.author_kind == REPORT, notes.c.tool.in_([f"{THREAT_REPORT}{kind}" for kind in definition.labelling.trusted_reports])
+    )

@@ -24,7 +24,9 @@ from scanloop.store import Store
 RESENT_PREFIX = "resend_"
 CUT_PREFIX = "partial_"
 STRAY_NAME = "operator_note.txt"
+REPORTS_FOLDER = "ground-truth"
 _ACCIDENTS_KEY = 2**31
+_REPORTS_KEY = 2**31 + 1
 _KEPT_SHARE = 0.6
 
 
@@ -44,6 +46,8 @@ class DeliveryOrder:
     """Categories that threats are drawn from."""
     clean_fraction: float = 0.4
     """Share of bags without a threat, on average."""
+    reports: float = 0.0
+    """Share of the bags of machines that write DICOS whose ground truth comes with them as a report, on average."""
 
     def __post_init__(self) -> None:
         if self.sites < 1 or self.bags < 1 or self.seed < 0 or self.round_number < 0:
@@ -52,6 +56,8 @@ class DeliveryOrder:
             )
         if not 0 <= self.clean_fraction <= 1:
             raise WrongArguments(f"Expected a clean fraction from 0 to 1, found {self.clean_fraction}.")
+        if not 0 <= self.reports <= 1:
+            raise WrongArguments(f"Expected a share of reports from 0 to 1, found {self.reports}.")
         check_categories(self.threats)
 
     def seed_of(self, *path: int) -> np.random.SeedSequence:
@@ -94,10 +100,13 @@ def deliver(landing: Store, truth: Store, order: DeliveryOrder, on_bag: Callable
     """Make the order and put it into the landing zone, truth first, each sidecar before its picture. Repeating it changes nothing.
 
     `on_bag` is called with the number of bags done. Returns counts: `delivered` objects beside sidecars, of them `scans` whole and new,
-    `duplicates` (the same bytes again) and `broken` (the cut file and the stray text); `sidecars`, `bags`, `sites`, `threats` (boxes).
+    `duplicates` (the same bytes again) and `broken` (the cut file and the stray text); `sidecars`, `bags`, `sites`, `threats` (boxes); and
+    `reports` where some are asked for.
     """
     resent, cut = accidents(order)
     counts = dict.fromkeys(("delivered", "scans", "duplicates", "broken", "sidecars", "threats"), 0)
+    if order.reports:
+        counts["reports"] = 0
     last = None
     for number in range(order.bags):
         for view, item in enumerate(make(order, number)):
@@ -112,12 +121,30 @@ def deliver(landing: Store, truth: Store, order: DeliveryOrder, on_bag: Callable
                 _put(landing, item, counts, prefix=CUT_PREFIX, kept_share=_KEPT_SHARE)
                 counts["broken"] += 1
             last = item
+        if (report := report_of(order, number)) is not None:
+            key, content = report
+            landing.put(key, content)
+            counts["delivered"] += 1
+            counts["reports"] += 1
         if on_bag is not None:
             on_bag(number + 1)
     assert last is not None
     note = f"Line {last.acquisition.machine.serial}: belt stopped and restarted, round {order.round_number}, list {order.seed}. Please ignore.\n"
     landing.put(f"{last.folder}/{STRAY_NAME}", note.encode())
     return {**counts, "delivered": counts["delivered"] + 1, "broken": counts["broken"] + 1, "bags": order.bags, "sites": order.sites}
+
+
+def report_of(order: DeliveryOrder, number: int) -> tuple[str, bytes] | None:
+    """Landing key and bytes of the report about bag `number`; None if it has none. It comes from the site's own folder for reports, no scanner's."""
+    from scanloop.simulator.reports import write_ground_truth
+
+    acquisitions = acquire(order.seed, order.round_number, number, order.sites)
+    first = acquisitions[0]
+    is_drawn = np.random.default_rng(order.seed_of(number, _REPORTS_KEY)).random() < order.reports
+    if not is_drawn or not first.machine.scanner.file_format.startswith("dicos"):
+        return None
+    key = f"{first.machine.site}/{REPORTS_FOLDER}/{first.acquired_at:%Y-%m-%d}/{first.bag_number}_truth.dcs"
+    return key, write_ground_truth(bag_of(order, number), acquisitions)
 
 
 def accidents(order: DeliveryOrder) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from scanloop.catalog import tables
 from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.boxes import boxes_from_json
-from scanloop.labelling.trusted import is_about, is_trusted, not_replaced
+from scanloop.labelling.trusted import is_about, is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
@@ -69,6 +69,8 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
         (partial if (row.bag_id, row.selection_id) in unfinished else whole)[row.scan_id].append(note)
     for scan_id, note in _trusted(connection, definition):
         whole[scan_id].append(note)
+    for scan_id, note, is_whole in _from_reports(connection, definition):
+        (whole if is_whole else partial)[scan_id].append(note)
     scan_ids = sorted({*whole, *partial})
     facts = _facts(connection, scan_ids)
     return [
@@ -93,6 +95,22 @@ def _trusted(connection: sa.Connection, definition: ProductLine) -> Iterator[tup
             row.scan_id,
             AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes)),
         )
+
+
+def _from_reports(connection: sa.Connection, definition: ProductLine) -> Iterator[tuple[str, AnnotationSet, bool]]:
+    """Scan and annotation from each report of a type that the product line trusts; and whether every scan that the report names is there."""
+    if not definition.labelling.trusted_reports:
+        return
+    notes, reports = tables.annotations, tables.threat_reports
+    rows = connection.execute(
+        sa.select(notes.c.scan_id, notes.c.annotation_id, notes.c.looked_for, notes.c.boxes, notes.c.created_at, reports.c.state)
+        .join(reports, reports.c.report_id == notes.c.report_id)
+        .where(is_trusted_report(notes, definition), sa.func.jsonb_array_length(notes.c.looked_for) > 0)
+        .order_by(notes.c.annotation_id)
+    )
+    for row in rows:
+        note = AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes))
+        yield row.scan_id, note, row.state == "matched"
 
 
 def _unfinished_portions(connection: sa.Connection, product_line: str) -> set[tuple[str, str]]:

@@ -55,10 +55,11 @@ def lost(connection: sa.Connection, store: Store, settings: Settings) -> Iterato
         .tuples()
         .all()
     )
+    reports = dict(connection.execute(sa.select(t.threat_reports.c.report_id, t.threat_reports.c.raw_key)).tuples().all())
     for row in connection.execute(sa.select(t.deliveries.c.landing_key, t.deliveries.c.content_sha256, t.deliveries.c.outcome)):
-        if row.outcome != "sidecar" and row.content_sha256 not in scans and row.content_sha256 not in held:
+        if row.outcome != "sidecar" and not any(row.content_sha256 in homes for homes in (scans, held, reports)):
             yield f"{row.landing_key} was acknowledged and is neither catalogued nor quarantined."
-    for sha256, raw_key in {**held, **scans}.items():
+    for sha256, raw_key in {**held, **scans, **reports}.items():
         if not store.verify(raw_key, sha256):
             yield f"The received bytes of {sha256[:12]} are not in the store as {raw_key}."
     landing = open_store(settings.landing_url)

@@ -107,7 +107,7 @@ def deliver_everything(site: Site) -> dict[str, str]:
 def test_every_delivery_becomes_a_scan_a_duplicate_or_quarantine(site: Site) -> None:
     sent = deliver_everything(site)
     counts = site.ingest(max_shards=4)
-    expected = {"scans": 3, "duplicates": 1, "quarantined": 3, "sidecars": 2, "reread": 0, "deliveries": 7}
+    expected = {"scans": 3, "duplicates": 1, "quarantined": 3, "sidecars": 2, "reports": 0, "reread": 0, "deliveries": 7}
     assert counts == expected | {"acknowledged": 9, "kept": 0, "waiting_sidecars": 0}
     assert site.left() == []
     assert {row["scan_id"] for row in site.rows(scans)} == {sent["dicos"], sent["png"], sent["tiff"]}

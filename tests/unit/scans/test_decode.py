@@ -86,6 +86,7 @@ def test_dicos_metadata_are_read_and_people_are_not() -> None:
         "study_uid": "2.25.12",
         "kvp": 160.0,
         "object_type": "BAGGAGE",
+        "stacked_planes": 2,
         "transfer_syntax": EXPLICIT,
     }
     assert PEOPLE not in repr(about)
