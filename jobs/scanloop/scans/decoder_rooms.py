@@ -143,7 +143,7 @@ class DecoderRoom(Sandbox):
         outcome = next(self.read_all([file]))
         if isinstance(outcome, ScanRefused):
             return ScanRefused(outcome.reason_code, f"The decoder {self.plugin.label}: {outcome.message}")
-        if outcome.source_format != self.plugin.name:
+        if not isinstance(outcome, ScanContent) or outcome.source_format != self.plugin.name:
             self._stop()
             return ScanRefused("decoder_failed", f"The decoder {self.plugin.label} answered with another format than its own.")
         by = {"decoder": self.plugin.distribution, "decoder_version": self.plugin.version}

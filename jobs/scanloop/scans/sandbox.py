@@ -68,7 +68,7 @@ class Sandbox:
         readable: Sequence[Path] = (),
         *,
         wall_s: float = WALL_S,
-        otherwise: Callable[[Received, ScanRefused], ScanContent | ScanRefused] | None = None,
+        otherwise: Callable[[Received, ScanRefused], Content | ScanRefused] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = Path(mkdtemp(prefix="reader-", dir=folder)).resolve()
