@@ -92,10 +92,10 @@ def tdr(threats: Sequence[dict[str, Any]] = (), *, references: Sequence[str] = (
         "ReferencedStudySequence": [reference(uid) for uid in references],
         "ThreatSequence": list(threats),
     } | changes
-    fill(dataset, {name: value for name, value in elements.items() if value is not None})
     target = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        fill(dataset, {name: value for name, value in elements.items() if value is not None})
         dcmwrite(target, dataset, enforce_file_format=True)
     return target.getvalue()
 
