@@ -13,6 +13,7 @@ from scanloop.imports.entries import Entry
 from scanloop.imports.layout import SetFolder
 from scanloop.imports.problems import Problems
 from scanloop.imports.source import Progress, Source, Surveyed, as_counts, survey
+from scanloop.scans.content import ScanContent
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.sandbox import Received, Sandbox
 
@@ -50,11 +51,10 @@ def _look(source: Source, folder: Path, entries: Iterator[Entry], problems: Prob
                 yield Received(root / entry.path, sidecar)
 
         for entry, outcome in zip(asked, sandbox.read_all(received()), strict=False):
-            if isinstance(outcome, ScanRefused):
+            if not isinstance(outcome, ScanContent):
+                found = f"{outcome.reason_code}: {outcome.message}" if isinstance(outcome, ScanRefused) else "a report about scans"
                 counts["unreadable"] += 1
-                problems.report(
-                    "picture_unreadable", entry.path, "", "a picture that can be read", f"{outcome.reason_code}: {outcome.message}"
-                )
+                problems.report("picture_unreadable", entry.path, "", "a picture that can be read", found)
                 continue
             counts["readable"] += 1
             height_px, width_px = next(iter(outcome.planes.values())).shape

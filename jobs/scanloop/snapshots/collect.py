@@ -105,7 +105,7 @@ def _from_reports(connection: sa.Connection, definition: ProductLine) -> Iterato
     rows = connection.execute(
         sa.select(notes.c.scan_id, notes.c.annotation_id, notes.c.looked_for, notes.c.boxes, notes.c.created_at, reports.c.state)
         .join(reports, reports.c.report_id == notes.c.report_id)
-        .where(is_trusted_report(notes, definition), sa.func.jsonb_array_length(notes.c.looked_for) > 0)
+        .where(is_trusted_report(notes, definition), is_about(notes, definition.categories))
         .order_by(notes.c.annotation_id)
     )
     for row in rows:
