@@ -193,12 +193,15 @@ def test_a_database_that_stops_in_the_middle_of_a_job_loses_nothing(
 
 
 def _count_other(world: World) -> int:
-    """Delivered contents that are no scans: sidecars, a truncated file and a stray note."""
+    """Delivered contents that are no scans: sidecars, reports, a truncated file and a stray note."""
     sidecars = {each.sha256 for each in world.ledger.entries if each.is_sidecar}
     with psycopg.connect(world.database_url) as connection:
         held = connection.execute("SELECT count(*) FROM quarantine WHERE stage = 'intake'").fetchone()
+        reports = connection.execute("SELECT count(*) FROM threat_reports").fetchone()
     assert held == (2,)
-    return len(sidecars) + 2
+    assert reports is not None
+    assert reports[0] > 0
+    return len(sidecars) + reports[0] + 2
 
 
 ON_SMALL_DISK = (

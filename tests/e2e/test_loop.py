@@ -46,6 +46,7 @@ def test_everything_delivered_is_a_scan_a_duplicate_or_in_quarantine(results: Re
     assert delivered["scans"] == 2 * BAGS == sum(shard["scans"] for shard in shards)
     assert sum(shard["duplicates"] for shard in shards) == delivered["duplicates"] == 1
     assert sum(shard["quarantined"] for shard in shards) == delivered["broken"] == 2
+    assert sum(shard["reports"] for shard in shards) == delivered["reports"] == results["ingest.reports"]["matched"] > 0
     assert results["ingest.plan"]["deliveries"] == delivered["delivered"]
     assert results["ingest.acknowledge"] == {
         "acknowledged": delivered["delivered"] + delivered["sidecars"],

@@ -125,6 +125,7 @@ RELEASE = _of("release.export", "release_id", "release")
 def stages(seed: int = 7) -> list[Stage]:
     """Every stage, in order."""
     deliver = ["simulate", "deliver", "--sites=2", f"--bags={BAGS}", f"--seed={seed}", "--threats=handgun,knife", "--clean-fraction=0.4"]
+    deliver.append("--reports=0.5")
     return [
         Stage("simulate.deliver", lambda _: deliver, after=_note_deliveries),
         Stage(
@@ -134,6 +135,7 @@ def stages(seed: int = 7) -> list[Stage]:
         ),
         _job("ingest.plan", "ingest-1", f"--max-shards={len(SHARDS)}"),
         *(_job(f"ingest.shard.{number}", "ingest-1", f"--shard={shard}", command="ingest.shard") for number, shard in enumerate(SHARDS)),
+        _job("ingest.reports", "ingest-1"),
         _job("ingest.acknowledge", "ingest-1"),
         _job("validation.run", "validate-1"),
         _job("validation.arrivals", "watch-1", "--at=2025-01-07"),
