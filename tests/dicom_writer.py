@@ -260,4 +260,8 @@ def scan_file(
         cells = np.moveaxis(cells, -1, 1)
     frames = [ENCODERS[syntax](np.ascontiguousarray(frame[..., 0] if layout.samples == 1 else frame)) for frame in cells]
     pieces, has_table = options.pop("pieces", 1), options.pop("has_table", True)
-    return part_10(elements, syntax, encapsulated(frames, has_table=has_table, pieces=pieces), **options), numbers
+    pixels = encapsulated(frames, has_table=has_table, pieces=pieces)
+    if options.pop("is_extended", False):
+        starts = [len(encapsulated(frames[:index], has_table=False, pieces=pieces)) - 28 for index in range(len(frames))]
+        elements |= {0x7FE00001: ("OV", starts), 0x7FE00002: ("OV", [len(frame) for frame in frames])}
+    return part_10(elements, syntax, pixels, **options), numbers

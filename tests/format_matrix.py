@@ -85,6 +85,7 @@ NAMES = {
 """Transfer syntaxes that the dictionary at hand does not name."""
 RETIRED = [f"{writer.UID}.4.{number}" for number in (52, 54, 56, 58, 59, 60, 61, 62, 63, 64, 65, 66, 94, 95)]
 """Processes of JPEG that were retired with DICOM 2000 (hierarchical, arithmetic), and JPIP."""
+RLE = f"{writer.UID}.5"
 JPEG_LS = f"{writer.UID}.4.80"
 VOLUMES = frozenset({"1.2.840.10008.5.1.4.1.1.501.1", *(f"1.2.840.10008.5.1.4.1.1.2{end}" for end in ("", ".1", ".2"))})
 MULTI_FRAME = VOLUMES | {f"1.2.840.10008.5.1.4.1.1.7.{number}" for number in (2, 3, 4)}
@@ -190,6 +191,12 @@ def structure_rows() -> Iterator[list[str]]:
     yield changed("no preamble", plain[132:])
     yield changed("no file meta, explicit VR", plain[start:])
     yield changed("no file meta, implicit VR", bare[bare.index(b"\x08\0\x16\0") :], bare_numbers)
+    yield changed(
+        "file meta without VRs", plain[:132] + writer.dataset({0x00020010: ("UI", writer.EXPLICIT)}, writer.IMPLICIT) + plain[start:]
+    )
+    yield changed("file meta without its length", plain[:132] + plain[144:])
+    yield changed("no transfer syntax named", plain[:132] + writer.dataset({0x00020002: ("UI", DX)}, writer.EXPLICIT) + plain[start:])
+    yield changed("deflated as zlib does it, with a header", deflated_with_header(plain, start))
     yield changed("implicit VR, named explicit", renamed(bare, writer.IMPLICIT, writer.EXPLICIT), bare_numbers)
     yield changed("explicit VR, named implicit", renamed(plain, writer.EXPLICIT, writer.IMPLICIT))
     yield made("sequences of open length, private ones within", writer.EXPLICIT, extra=nested, is_open=True)
@@ -207,8 +214,14 @@ def structure_rows() -> Iterator[list[str]]:
     for pieces, has_table in ((1, True), (1, False), (3, True), (3, False)):
         name = f"three JPEG-LS frames, {pieces} fragment{'s' * (pieces > 1)} each, {'with' if has_table else 'without'} offsets"
         yield made(name, JPEG_LS, frames, pieces=pieces, has_table=has_table)
-    yield made("one RLE frame in three fragments", f"{writer.UID}.5", layout, pieces=3)
-    yield made("three RLE frames in three fragments each, without offsets", f"{writer.UID}.5", frames, pieces=3, has_table=False)
+    yield made("one RLE frame in three fragments", RLE, layout, pieces=3)
+    yield made("three RLE frames in three fragments each, with extended offsets", RLE, frames, pieces=3, has_table=False, is_extended=True)
+    yield made("three RLE frames in three fragments each, without offsets", RLE, frames, pieces=3, has_table=False)
+
+
+def deflated_with_header(content: bytes, start: int) -> bytes:
+    """An explicit file with its dataset, from `start` on, deflated within the header and checksum of zlib."""
+    return renamed(content[:start], writer.EXPLICIT, writer.DEFLATED) + zlib.compress(content[start:])
 
 
 def renamed(content: bytes, syntax: str, other: str) -> bytes:

@@ -177,7 +177,10 @@ def _is_implicit(dataset: bytes, start: int, syntax: str) -> bool:
 
 
 def _file_meta(content: bytes, position: int) -> tuple[str, int]:
-    """The transfer syntax, and where the dataset starts: group 0002 is explicit little endian and ends with the first other group."""
+    """The transfer syntax, and where the dataset starts: group 0002 is explicit little endian and ends with the first other group.
+
+    Where its elements have no VR, as old toolkits write them, their lengths are those of implicit ones.
+    """
     syntax, announced = "", False
     while position + 8 <= len(content) and content[position : position + 2] == b"\x02\0":
         announced = True
@@ -186,8 +189,10 @@ def _file_meta(content: bytes, position: int) -> tuple[str, int]:
             if position + 12 > len(content):
                 break
             length, value = struct.unpack_from("<I", content, position + 8)[0], position + 12
-        else:
+        elif vr in _VRS:
             length, value = struct.unpack_from("<H", content, position + 6)[0], position + 8
+        else:
+            length, value = struct.unpack_from("<I", content, position + 4)[0], position + 8
         if value + length > len(content):
             raise ScanRefused(
                 "truncated", f"File meta element (0002,{element:04x}) announces {length} bytes; {len(content) - value} are left."
@@ -205,7 +210,12 @@ def _file_meta(content: bytes, position: int) -> tuple[str, int]:
 
 
 def _inflate(deflated: memoryview) -> bytes:
-    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    """Inflate a dataset, raw as it should be, or with the header of zlib (RFC 1950), as toolkits are known to write it.
+
+    No writer of raw blocks starts with those two bytes: they would be a stored block with its padding bits set.
+    """
+    has_header = len(deflated) > 1 and deflated[0] == 0x78 and not (deflated[0] << 8 | deflated[1]) % 31
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
     try:
         inflated = inflater.decompress(deflated, MAX_INFLATED_BYTES + 1)
     except zlib.error as error:
@@ -300,8 +310,9 @@ class _Walk:
                     macro = tag if tag in _MACROS else 0
                 if tag in FOLLOWED:
                     self._follow(tag, depth)
-                # UN of undefined length holds a sequence in implicit little endian (PS3.5 section 6.2.2, note 2).
-                stack.append((-1 if is_open else value + length, True, implicit or vr == "UN"))
+                # UN of undefined length holds a sequence in implicit little endian (PS3.5 section 6.2.2, note 2); some toolkits leave VRs in it.
+                is_copied = vr == "UN" and self.bytes[value + 12 : value + 14] not in _VRS
+                stack.append((-1 if is_open else value + length, True, implicit or is_copied))
             else:
                 if depth == 1:
                     self._remember(tag, vr, value, value + length)

@@ -159,10 +159,11 @@ def test_signed_voxels_keep_their_numbers() -> None:
     assert scan.scale("ct").intercept == -1024
 
 
-def test_groups_that_a_toolkit_made_unknown_are_read_as_implicit_ones() -> None:
-    """PS3.5 section 6.2.2, note 2: what does not know a sequence copies it as UN, and its items are implicit."""
+@pytest.mark.parametrize("inner", [writer.IMPLICIT, writer.EXPLICIT])
+def test_groups_that_a_toolkit_made_unknown_are_read(inner: str) -> None:
+    """PS3.5 section 6.2.2, note 2: what does not know a sequence copies it as UN, and its items are implicit; some leave them as they were."""
     items = [{0x00209113: ("SQ", [{0x00200032: ("DS", f"0\\0\\{z_mm}")}])} for z_mm in (5, 3, 4)]
-    unknown = writer.element(PER_FRAME, "SQ", items, writer.IMPLICIT)[8:]
+    unknown = writer.element(PER_FRAME, "SQ", items, inner)[8 if inner == writer.IMPLICIT else 12 :]
     content, slices = ct([], measures(), {PER_FRAME: ("UN", unknown)}, count=3)
     scan = read_scan(content)
     assert order_of(scan, slices) == [1, 2, 0]
