@@ -136,13 +136,10 @@ def draw(planes: Mapping[str, np.ndarray], records: list[dict[str, Any]]) -> byt
     """The scan in colours with a box, category and score for each threat, as PNG."""
     import cv2
 
-    from scanloop.scans.views import encode_png, grey, pseudo_colour
+    from scanloop.scans.views import as_seen, encode_png
 
-    if {"high", "low"} <= planes.keys():
-        picture = pseudo_colour(planes["high"], planes["low"])
-    else:
-        picture = np.repeat(grey(next(iter(planes.values())))[:, :, np.newaxis], 3, axis=2)
-    picture = np.ascontiguousarray(picture)
+    seen = as_seen(planes)
+    picture = np.ascontiguousarray(seen if seen.ndim == 3 else np.repeat(seen[:, :, np.newaxis], 3, axis=2))
     for record in records:
         x, y, width, height = record["bbox_xywh"]
         corner, opposite = (round(x), round(y)), (round(x + width), round(y + height))

@@ -73,13 +73,12 @@ def _draw_mark(draw: ImageDraw, mark: Mark, scale: float, width: int, height: in
 
 
 def view_picture(planes: Mapping[str, np.ndarray], marks: Sequence[Mark]) -> Image:
-    """One view in pseudo-colour (grey where it has a single energy), at most 240 px high and 280 px wide, with `marks` drawn in order."""
+    """One view in colours (grey where it has a single energy), at most 240 px high and 280 px wide, with `marks` drawn in order."""
     from PIL import Image, ImageDraw
 
-    from scanloop.scans.views import grey, pseudo_colour
+    from scanloop.scans.views import as_seen
 
-    pixels = pseudo_colour(planes["high"], planes["low"]) if {"high", "low"} <= planes.keys() else grey(next(iter(planes.values())))
-    picture = Image.fromarray(pixels).convert("RGB")
+    picture = Image.fromarray(as_seen(planes)).convert("RGB")
     scale = min(VIEW_HEIGHT_PX / picture.height, MAX_VIEW_WIDTH_PX / picture.width)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from scanloop.scans.content import ScanContent
 from scanloop.scans.planes import scale_to_16_bits
 from scanloop.scans.projections import for_people, plan_projections, project
 from scanloop.scans.transforms import IDENTITY, ViewTransform
-from scanloop.scans.views import Palette, grey, pseudo_colour
+from scanloop.scans.views import Palette, as_seen, grey, is_coloured
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class View:
 
 
 def views_of(content: ScanContent, palette: Palette | str = "standard") -> Iterator[View]:
-    """Make the pictures of a scan: grey of each plane and colours where it has two energies; of a volume the projections of each plane."""
+    """Make the pictures of a scan: grey of each plane, and colours of two energies or its own; of a volume the projections of each plane."""
     if content.is_volume:
         for name, volume in content.planes.items():
             shape = volume.shape
@@ -41,8 +41,8 @@ def views_of(content: ScanContent, palette: Palette | str = "standard") -> Itera
     planes = {name: scale_to_16_bits(pixels, content.bits[name]) for name, pixels in content.planes.items()}
     for name, pixels in planes.items():
         yield View(name, "grey", IDENTITY, grey(pixels))
-    if {"high", "low"} <= planes.keys():
-        yield View("colour", "colour", IDENTITY, pseudo_colour(planes["high"], planes["low"], palette))
+    if _has_colours(planes.keys()):
+        yield View("colour", "colour", IDENTITY, as_seen(planes, palette))
 
 
 def listed_views(content: ScanContent) -> list[dict[str, Any]]:
@@ -51,13 +51,17 @@ def listed_views(content: ScanContent) -> list[dict[str, Any]]:
     A picture of a plane as it is has no transform here: ten million scans would say ten million times that nothing was done.
     """
     if not content.is_volume:
-        names = [*content.planes, *(["colour"] if {"high", "low"} <= content.planes.keys() else [])]
+        names = [*content.planes, *(["colour"] if _has_colours(content.planes.keys()) else [])]
         return [{"name": name, "kind": "colour" if name == "colour" else "grey"} for name in names]
     depth, height, width = next(iter(content.planes.values())).shape
     planned = plan_projections((depth, height, width), content.spacing_mm)
     return [
         {"name": f"{name}_{one.name}", "kind": one.kind, "transform": one.transform.as_dict()} for name in content.planes for one in planned
     ]
+
+
+def _has_colours(names: Collection[str]) -> bool:
+    return {"high", "low"} <= set(names) or is_coloured(names)
 
 
 def transform_of(views: list[Mapping[str, Any]], name: str) -> ViewTransform:

@@ -6,6 +6,7 @@ metal, blue is metal, black is where nothing came through. Where the hues change
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from scanloop.errors import WrongArguments
 from scanloop.scans.material import air_level, attenuation, ratio_excess
 
 Colour = tuple[int, int, int]
+COLOURS = ("red", "green", "blue")
+"""Planes of a picture that came in colours, as exports of operators' stations and research sets do."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,23 @@ def pseudo_colour(high: np.ndarray, low: np.ndarray, palette: Palette | str = "s
     colour = np.exp(thickness / chosen.half_attenuation * np.log(np.maximum(hue, 0.02)))
     dense = np.clip((thickness - 3.2) / 2.0, 0, 1)
     return np.rint(255 * colour * (1 - dense)).astype(np.uint8)
+
+
+def as_seen(planes: Mapping[str, np.ndarray], palette: Palette | str = "standard") -> np.ndarray:
+    """The picture of planes (H, W) uint16 at full scale 65535 that people look at.
+
+    (H, W, 3) uint8 RGB of two energies in `palette`, or of a picture's own colours as they came; of anything else (H, W) uint8, its first plane.
+    """
+    if {"high", "low"} <= planes.keys():
+        return pseudo_colour(planes["high"], planes["low"], palette)
+    if is_coloured(planes.keys()):
+        return np.stack([planes[name] >> 8 for name in COLOURS], axis=-1).astype(np.uint8)
+    return grey(next(iter(planes.values())))
+
+
+def is_coloured(names: Collection[str]) -> bool:
+    """Whether planes of these names are the colours of a picture."""
+    return set(COLOURS) <= set(names)
 
 
 def _smooth(pixels: np.ndarray) -> np.ndarray:

@@ -25,12 +25,10 @@ def detection_picture(
 
     `truth` are (category, bbox_xywh), drawn green and thin; detections of at least `threshold` are red with category and score.
     """
-    from scanloop.scans.views import grey, pseudo_colour
+    from scanloop.scans.views import as_seen
 
-    if {"high", "low"} <= planes.keys():
-        picture = np.ascontiguousarray(pseudo_colour(planes["high"], planes["low"]))
-    else:
-        picture = cv2.cvtColor(grey(next(iter(planes.values()))), cv2.COLOR_GRAY2RGB)
+    seen = as_seen(planes)
+    picture = np.ascontiguousarray(seen) if seen.ndim == 3 else cv2.cvtColor(seen, cv2.COLOR_GRAY2RGB)
     for _, (x, y, width, height) in truth:
         cv2.rectangle(picture, (round(x), round(y)), (round(x + width), round(y + height)), TRUTH_RGB, 1, cv2.LINE_AA)
     shown = found.above(threshold)

@@ -12,6 +12,7 @@ import pytest
 import research_sets as sets
 from small_world import define, rows_of, run_job_of
 
+from scanloop.cli.main import run as scanloop
 from scanloop.cli.options import World, load_definition
 from scanloop.errors import DataWrong
 from scanloop.execution import RunIdentity, execute_in_chunks
@@ -21,6 +22,11 @@ from scanloop.imports.presets import preset_named
 from scanloop.imports.problems import decode_problems
 from scanloop.imports.run import JOB, import_job
 from scanloop.imports.source import source_of
+from scanloop.intake.landing import Shard
+from scanloop.intake.release import release
+from scanloop.intake.shard import ingest_shard
+from scanloop.scans.errors import ScanRefused
+from scanloop.scans.sandbox import Sandbox
 from scanloop.validation.run import validate_scans
 
 Import = Callable[..., dict[str, Any]]
@@ -250,3 +256,51 @@ def test_a_scan_with_a_trusted_answer_is_not_chosen_for_labelling(world: World, 
     with world.catalog.read() as connection:
         assert candidates_of(connection, definition) == []
         assert [status.accepted_scans for status in loop_status(connection)] == [6]
+
+
+def test_what_an_import_did_is_as_recorded(world: World, bring: Import, tmp_path: Path) -> None:
+    from scanloop.execution.replay import row_violations
+
+    folder = sets.pidray(tmp_path / "set", splits=("train",))
+    bring("pidray", folder)
+    path = folder / "annotations" / "xray_train.json"
+    path.write_text(path.read_text().replace("[4, 5, 20, 16]", "[4, 5, 21, 17]"))
+    assert bring("pidray", folder, run_id="import-2")["replaced"] == 1
+    assert list(row_violations(world.catalog, world.store)) == []
+
+
+def test_a_picture_let_out_of_quarantine_gets_its_annotation_from_the_next_import(
+    world: World, bring: Import, run_body: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sets.pidray(tmp_path / "set", splits=("train",))
+    with monkeypatch.context() as failing:
+        failing.setattr(Sandbox, "read_all", lambda _, files: (ScanRefused("reader_died", "A parser of before could not.") for _ in files))
+        assert bring("pidray", folder)["quarantined"] == 3
+    held = rows_of(world, "quarantine")[0]["quarantine_id"]
+    run_body("quarantine.release", lambda run: release(run, held), run_id="let-out")
+    assert run_body("ingest.shard", lambda run: ingest_shard(run, Shard(0, 1)), run_id="ingest-1", part="00/01")["reread"] == 1
+    (scan,) = rows_of(world, "scans")
+    assert (scan["scan_id"], scan["attributes"]["dataset"], scan["attributes"]["split"]) == (held, "pidray", "train")
+    again = bring("pidray", folder, run_id="import-2")
+    assert (again["scans"], again["annotations"]) == (0, 1)
+    assert [row["scan_id"] for row in rows_of(world, "annotations")] == [held]
+
+
+def test_the_command(environment: dict[str, str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    folder = sets.pidray(tmp_path / "set", splits=("train",))
+    (tmp_path / "m.yaml").write_text("categories: {Hammer: null, Scissors: null}")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "problems.jsonl"
+    command = ["import", "run", "pidray", str(folder), f"--product-line={line}", f"--categories={tmp_path / 'm.yaml'}", "--run-id=by-hand"]
+    assert scanloop([*command, f"--out={out}"]) == 0
+    said = capsys.readouterr()
+    first = json.loads(said.out)
+    assert (first["scans"], first["annotations"], first["problems"]) == (3, 3, {"index_missing": 3})
+    assert "easy: expected annotations/xray_test_easy.json" in said.err or "easy: expected pictures in easy" in said.err
+    assert len(out.read_text().splitlines()) == 3
+    assert scanloop([*command, "--json"]) == 0
+    *lines, result = (json.loads(text) for text in capsys.readouterr().out.splitlines())
+    assert ([text["kind"] for text in lines], result) == (["index_missing"] * 3, first), "the same run has done its work"
+    assert scanloop([*command[:-2], "--run-id=other"]) == 65
+    assert "not in the taxonomy t-1: Hammer → hammer" in capsys.readouterr().err

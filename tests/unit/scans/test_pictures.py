@@ -11,6 +11,7 @@ from scan_files import picture
 from scanloop.scans.content import ScanContent, ScanMetadata
 from scanloop.scans.pictures import listed_views, transform_of, views_of
 from scanloop.scans.transforms import IDENTITY
+from scanloop.scans.views import COLOURS
 
 
 def volume() -> np.ndarray:
@@ -55,3 +56,12 @@ def test_a_bright_place_in_each_projection_leads_back_to_the_dense_bar() -> None
         region = view.transform.box_to_scan(box)
         bar = {"z": (3, 6), "y": (4, 8), "x": (10, 15)}
         assert all(region[axis] == bar[axis] for axis in (view.transform.rows.axis, view.transform.columns.axis)), view.name
+
+
+def test_a_picture_that_came_in_colours_is_seen_in_them() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
+    planes = {name: pixels[:, :, index].astype(np.uint16) for index, name in enumerate(COLOURS)}
+    content = ScanContent(planes, dict.fromkeys(planes, 8), ScanMetadata(), "png")
+    views = {view.name: view for view in views_of(content)}
+    assert list(views) == [*COLOURS, "colour"] == [view["name"] for view in listed_views(content)]
+    assert np.array_equal(views["colour"].pixels, pixels)

@@ -45,6 +45,16 @@ def test_material_tells_steel_from_water() -> None:
     assert steel[0, 10, 10] > 0.5 > 0 > water[0, 10, 10]
 
 
+def test_colours_are_channels_like_energies() -> None:
+    planes = {
+        name: np.full((60, 80), round(FULL_SCALE * np.exp(-value)), np.uint16)
+        for name, value in (("red", 0.4), ("green", 1.0), ("blue", 2.0))
+    }
+    pixels, box = prepare_input(planes, 80, ("red", "green", "blue"))
+    inside = pixels[:, : box.input_height_px, : box.input_width_px]
+    assert np.allclose(inside[:, 5, 5], (0.2, 0.5, 1.0), atol=1e-4)
+
+
 def test_a_black_place_stays_finite() -> None:
     planes = {name: np.zeros((40, 40), dtype=np.uint16) for name in ("high", "low")}
     pixels, _ = prepare_input(planes, 64, ALL)
