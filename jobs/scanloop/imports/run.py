@@ -139,8 +139,11 @@ class ImportJob:
                 if state == "erased":
                     problems.report("picture_erased", entry.path, "", "a scan", "one that was erased")
                     continue
-            else:
+            elif entry.sha256 in fresh:
                 size = list(size_of(fresh[entry.sha256]["planes"]))
+            else:
+                problems.report("picture_unreadable", entry.path, "", "a picture", "a report about scans")
+                continue
             boxes, looked_for = content_of(entry, size[0], size[1], problems)
             if not looked_for and entry.sha256 not in before:
                 continue

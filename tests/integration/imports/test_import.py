@@ -218,6 +218,16 @@ def test_a_picture_that_cannot_be_read_is_quarantined_and_has_no_annotation(worl
     assert [(problem.file, problem.found.partition(":")[0]) for problem in found] == [("train/xray_00000.png", "truncated")]
 
 
+def test_a_report_under_the_name_of_a_picture_is_none(world: World, bring: Import, tmp_path: Path) -> None:
+    from report_files import tdr
+
+    folder = sets.pidray(tmp_path / "set", splits=("train",))
+    (folder / "train" / "xray_00000.png").write_bytes(tdr())
+    result = bring("pidray", folder)
+    assert (result["scans"], result["annotations"]) == (2, 2)
+    assert ("picture_unreadable", "train/xray_00000.png") in {(problem.kind, problem.file) for problem in problems_of(world, result)}
+
+
 def test_nothing_is_written_where_a_category_is_not_mapped(world: World, bring: Import, tmp_path: Path) -> None:
     folder = sets.pidray(tmp_path / "set", splits=("train",))
     path = folder / "annotations" / "xray_train.json"
