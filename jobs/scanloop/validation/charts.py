@@ -9,9 +9,9 @@ from html import escape
 
 _Scale = Callable[[float], float]
 _WIDTH, _HEIGHT = 520, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 14, 28
 STYLE = """
-svg { font: 11px system-ui, sans-serif; width: 100%; height: auto; display: block }
+svg { font: 13px system-ui, sans-serif; width: 100%; height: auto; display: block }
 svg text { fill: #56627a } svg .grid { stroke: #e4e8ef } svg .axis { stroke: #aab3c2 }
 svg .band { fill: #1a7f4b; opacity: .10 } svg .limit { stroke: #1a7f4b; stroke-dasharray: 4 3; opacity: .8 }
 svg .expected { stroke: #1a7f4b; opacity: .6 }

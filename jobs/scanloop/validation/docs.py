@@ -47,7 +47,7 @@ th {{ background: #f5f7fa; font-weight: 600 }}
 .charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem }}
 figure {{ margin: 0; border: 1px solid #e4e8ef; border-radius: 6px; padding: .5rem .75rem }}
 figcaption {{ font-weight: 600; font-size: 13px }}
-.legend i {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin: 0 .35em 0 1em }}
+.legend i {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin: 0 .35em 0 1em }} .legend i::before {{ content: none }}
 i.past {{ background: #9aa6b8 }} i.reference {{ background: #5b7aa8 }} i.held {{ background: #b3261e }} i.passed {{ background: #1a7f4b }}
 i.new {{ background: #8a5a00 }}
 {CHART_STYLE}</style>"""
