@@ -125,7 +125,8 @@ def _scans(one: FleetMachine, delivery: Delivery, pool: int, rng: np.random.Gene
     threats = [bag for bag in range(pool) if bag % 2] if delivery.only_threats else list(range(pool))
     made = []
     for day in range(delivery.first_day, delivery.first_day + delivery.days):
-        gain = float(rng.choice(DAYS, p=_DAY_SHARES))
+        # Pictures with a defect are made for the three usual days only: each of them costs a detector's time.
+        gain = float(rng.choice(DAYS, p=_DAY_SHARES)) if defects == HEALTHY else float(rng.choice(DAYS[1:4]))
         for bag in range(delivery.bags_a_day):
             both = figures(one.model, int(rng.choice(threats)), defects, gain)
             at = START + timedelta(days=day, minutes=4 * bag)

@@ -79,6 +79,7 @@ scans = _table(
     *_state("state", "received", "validated", "quarantined", "erased"),
     sa.Index("ix_scans_state_scanner_id", "state", "scanner_id"),
     sa.Index("ix_scans_bag_id", "bag_id"),
+    sa.Index("ix_scans_machine", "scanner_id", "state", "view_name", "acquired_at"),
     sa.Index("ix_scans_sop_instance_uid", sa.text("(attributes ->> 'sop_instance_uid')")),
 )
 
@@ -141,6 +142,7 @@ validation_results = _table(
     _text("docs_key", default=""),
     _json("counts"),
 )
+sa.Index("ix_validation_results_scope", validation_results.c.scope, validation_results.c.created_at)
 
 scan_validations = _table(
     "scan_validations",

@@ -223,3 +223,18 @@ def test_folders_of_pages_are_those_of_the_run(world: World, run_body: Run, mach
     for link in links:
         key = str(Path("/datadocs/pages", link).resolve().relative_to("/"))
         assert world.store.head(key), link
+
+
+def test_a_history_is_found_by_an_index_however_many_scans_there_are(world: World, machine: FleetMachine) -> None:
+    """The plan of the very query, with statistics that make reading the table the worst choice by far."""
+    queries: list[tuple[str, Any]] = []
+    sa.event.listen(world.catalog.engine, "before_cursor_execute", lambda c, cursor, text, given, *_: queries.append((text, given)))
+    list(pasts(world.catalog, [Wanted(machine.scanner_id, view, "DX", DAY, "20260104") for view in ("top", "side")]))
+    asked = [(text, given) for text, given in queries if "LATERAL" in text]
+    assert len(asked) == 3
+    with world.catalog.begin() as connection:
+        connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        for text, given in asked:
+            plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {text}", given).scalars())
+            assert "ix_scans_machine" in plan, plan
+            assert "acquired_at >= " in plan.split("Index Cond", 1)[1].split("\n", 1)[0], plan
