@@ -1,6 +1,6 @@
 """How often validation catches a detuned scanner, and how often it holds a healthy one: rates with exact intervals, against limits.
 
-    .venv/jobs/bin/python benchmarks/validation_rates.py [--machines 40] [--healthy 400] [--bags 16] [--seed 1]
+    .venv/jobs/bin/python benchmarks/validation_rates.py [--machines 40] [--healthy 400] [--bags 8] [--seed 1]
 
 A fleet of simulated scanners of four models has a history of ten days. Each delivers one batch of 3 to 10 bags (two views), most of them with one
 defect of one size, and the real job validates what came, on a real catalog, with Great Expectations. Bags are projected once for each model; every
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", type=int, default=40, help="Scanners with each defect of each size.")
     parser.add_argument("--healthy", type=int, default=400, help="Healthy scanners.")
-    parser.add_argument("--bags", type=int, default=16, help="Different bags of each model.")
+    parser.add_argument("--bags", type=int, default=8, help="Different bags of each model.")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     logging.getLogger("scanloop").setLevel(logging.ERROR)
