@@ -39,7 +39,7 @@ def latest_states(catalog: Catalog, suite_part: str = "history") -> list[Machine
     last = (
         sa.select(result.suite, result.failed, result.counts, result.docs_key)
         .where(result.scope == scanners.c.scanner_id, result.suite.regexp_match(f"[-_]{suite_part}-[0-9a-f]+$"))
-        .order_by(result.created_at.desc(), result.validation_id.desc())
+        .order_by(result.created_at.desc(), result.counts["until"].astext.desc(), result.validation_id.desc())
         .limit(1)
         .lateral("last")
     )
