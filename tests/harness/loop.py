@@ -138,7 +138,7 @@ def stages(seed: int = 7) -> list[Stage]:
         _job("ingest.reports", "ingest-1"),
         _job("ingest.acknowledge", "ingest-1"),
         _job("validation.run", "validate-1"),
-        _job("validation.arrivals", "watch-1", "--at=2025-01-07"),
+        _job("validation.arrivals", "watch-1", "--at=2025-01-14"),
         _job("selection.create", "curate-1", LINE),
         _job("labelling.push", "sync-1", LINE),
         _job("labelling.pull", "sync-1", LINE),
