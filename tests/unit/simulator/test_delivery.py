@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -12,8 +13,20 @@ from typer.testing import CliRunner
 
 from scanloop.cli.simulate import app
 from scanloop.errors import WrongArguments
+from scanloop.scans.decode import read_scan
 from scanloop.scans.sidecar import read_sidecar
-from scanloop.simulator.delivery import CUT_PREFIX, RESENT_PREFIX, STRAY_NAME, DeliveryOrder, accidents, deliver, make
+from scanloop.scans.threat_report import ReportContent
+from scanloop.simulator.delivery import (
+    CUT_PREFIX,
+    REPORTS_FOLDER,
+    RESENT_PREFIX,
+    STRAY_NAME,
+    DeliveryOrder,
+    accidents,
+    deliver,
+    make,
+    report_of,
+)
 from scanloop.store import Store, StoredObject, open_store
 
 ORDER = DeliveryOrder(sites=2, bags=4, seed=13, clean_fraction=0.3)
@@ -213,3 +226,37 @@ def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
     words = ["picture", "--bags", "1", "--out", str(tmp_path / "no" / "such" / "folder.png")]
     with pytest.raises(WrongArguments, match="No such file"):
         CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_reports_come_when_asked_for_and_tell_the_truth(world, tmp_path: Path) -> None:
+    plain, _, without = world
+    order = replace(ORDER, reports=1.0)
+    landing, truth = (open_store((tmp_path / name).as_uri()) for name in ("landing", "truth"))
+    counts = deliver(landing, truth, order)
+    found = {key: content for key, content in objects(landing).items() if f"/{REPORTS_FOLDER}/" in key}
+    assert {key: content for key, content in objects(landing).items() if key not in found} == objects(plain), "nothing else changes"
+    assert counts == without | {"reports": len(found), "delivered": without["delivered"] + len(found)}
+    assert 0 < len(found) < 4, "only machines that write DICOS have reports"
+    for number in range(4):
+        report = report_of(order, number)
+        if report is None:
+            continue
+        assert found.pop(report[0]) == report[1]
+        said = read_scan(report[1])
+        assert isinstance(said, ReportContent)
+        items = list(make(order, number))
+        assert [one.sop_instance_uid for one in said.references] == [item.acquisition.uid("instance") for item in items]
+        for item in items:
+            boxes = [
+                (threat.assessments[0].description, place.regions[0])
+                for threat in said.threats
+                for place in threat.representations
+                if place.references[0].sop_instance_uid == item.acquisition.uid("instance")
+            ]
+            placed = {(name, (*region.base[:2], *region.extents[:2])) for name, region in boxes}
+            assert placed >= {(box.category, box.bbox_xywh) for box in item.scan.boxes}
+            for _, region in boxes:
+                mask = region.volume()[0]
+                assert mask.any(axis=0)[[0, -1]].all(), "a tight box"
+                assert mask.any(axis=1)[[0, -1]].all()
+    assert found == {}
