@@ -388,7 +388,7 @@ Section = tuple[str, str, list[str], Callable[[], Iterator[list[str]]]]
 SECTIONS: tuple[Section, ...] = (
     (
         "DICOM and DICOS: kinds of object",
-        "Planes of a view are named by their energies where the file names them. Threat Detection Reports are no scans and not in this table.",
+        "Planes of a view are named by their energies where the file names them. Reports about threats are no scans: see [reports.md](reports.md).",
         ["object", "SOP class", "read", "modality", "planes"],
         class_rows,
     ),

@@ -19,6 +19,7 @@ from scanloop.scans.decode import read_scan
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.limits import MAX_INFLATED_BYTES
 from scanloop.scans.sandbox import Sandbox
+from scanloop.scans.threat_report import ReportContent
 
 CPU_S, MEMORY_MIB = 10, 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -174,6 +175,9 @@ def test_files_cut_at_every_offset_are_accepted_only_when_nothing_is_missing() -
             accepted += 1
             # What may be missing: the pad byte of the last value, an unused tail of the last directory.
             assert len(seed.content) - length <= 4, f"{name} cut at {length} of {len(seed.content)} was accepted"
+            if isinstance(whole, ReportContent):
+                assert scan == whole, name
+                continue
             assert all(np.array_equal(scan.planes[plane], pixels) for plane, pixels in whole.planes.items()), name
     print(f"\ncut at every offset: {tried} files, {accepted} accepted, all whole")
     assert tried >= 5_000

@@ -21,6 +21,7 @@ from scanloop.scans.content import ScanContent, ScanMetadata
 from scanloop.scans.decode import FORMATS, read_scan
 from scanloop.scans.dicom_structure import ENCAPSULATED, NATIVE
 from scanloop.scans.errors import ScanRefused
+from scanloop.scans.threat_report import ReportContent
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom.charset")  # odd texts are what is tried
 MUTANTS, READ_CONFINED = (1_000_000, 20_000) if IS_LONG else (10_000, 1_000)
@@ -36,7 +37,9 @@ def test_there_is_a_seed_of_every_format_and_codec() -> None:
     trees = [seed.tree.syntax for seed in all_seeds().values() if seed.tree is not None]
     assert set(trees) >= NATIVE
     assert {ENCAPSULATED[syntax] for syntax in trees if syntax in ENCAPSULATED} == set(ENCAPSULATED.values())
-    read = {read_scan(seed.content, seed.sidecar).source_format for seed in all_seeds().values()}
+    found = [read_scan(seed.content, seed.sidecar) for seed in all_seeds().values()]
+    assert any(isinstance(one, ReportContent) for one in found)
+    read = {one.source_format for one in found if isinstance(one, ScanContent)}
     assert read >= {one.name for one in FORMATS}
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from scan_files import PEOPLE
 
+from scanloop.intake.reports import report_row
 from scanloop.intake.rows import identity_rows, measurement
-from scanloop.scans.content import MAX_TEXT, ScanContent, clean_text
+from scanloop.scans.content import MAX_TEXT, clean_text
 from scanloop.scans.decode import read_scan
 from scanloop.scans.errors import REASONS, ScanRefused
 from scanloop.scans.limits import MAX_DEPTH_PX, MAX_PLANES, MAX_SCAN_PX, MAX_SIDE_PX, MAX_VOLUME_PX
 from scanloop.scans.planes import encode_planes, read_planes
+from scanloop.scans.threat_report import OF_PEOPLE, Content, ReportContent
 
 _ID = re.compile(r"[a-z0-9-]{1,160}(/[a-z0-9-]{1,64}){0,2}")
 _TEXTS = ("manufacturer", "model", "serial", "site", "issuer", "bag", "view", "scan_type")
@@ -67,8 +69,25 @@ def check_refusal(refusal: ScanRefused) -> None:
     _must(not any(part in refusal.message for part in PEOPLE.split("^")), "A refusal quotes personal data.")
 
 
-def check_scan(scan: ScanContent) -> None:
+def check_report(report: ReportContent) -> None:
+    """A report's texts are clean, and what intake makes of it can be kept."""
+    keys = [f"mask {number}" for number, _ in enumerate(report.regions())]
+    row = report_row("0" * 64, "scans/raw/x", report, keys, delivered="north", known_names=())
+    said = json.dumps(row, allow_nan=False)
+    _must(_is_encodable([row]), "A row cannot be stored.")
+    _must(report.tdr_type not in OF_PEOPLE or PEOPLE not in said, "Personal data are in a row.")
+    for text in (report.site, report.issuer, report.bag, *(one.description for threat in report.threats for one in threat.assessments)):
+        _must(len(text) <= MAX_TEXT and text == clean_text(text), f"The text {text[:200]!r} is not clean.")
+    _must(not report.bag or _ID.fullmatch(report.bag_id("north")) is not None, "The bag has no id.")
+    for region in report.regions():
+        _must(region.volume().size == region.voxels, "A mask is of another size than its region.")
+
+
+def check_scan(scan: Content) -> None:
     """A scan is within every limit, its texts are clean, and its ids safe."""
+    if isinstance(scan, ReportContent):
+        check_report(scan)
+        return
     shapes = {pixels.shape for pixels in scan.planes.values()}
     *depth, height_px, width_px = next(iter(shapes))
     most = MAX_VOLUME_PX if depth else MAX_SCAN_PX
@@ -88,8 +107,10 @@ def check_scan(scan: ScanContent) -> None:
         _must(_ID.fullmatch(identity) is not None, f"{identity[:300]!r} is no id.")
 
 
-def same_scan(one: ScanContent, other: ScanContent) -> bool:
+def same_scan(one: Content, other: Content) -> bool:
     """Whether two scans are equal, pixel for pixel."""
+    if isinstance(one, ReportContent) or isinstance(other, ReportContent):
+        return one == other
     facts = [(scan.bits, scan.metadata, scan.source_format, dict(scan.scales), scan.spacing_mm) for scan in (one, other)]
     return (
         facts[0] == facts[1]
@@ -98,8 +119,10 @@ def same_scan(one: ScanContent, other: ScanContent) -> bool:
     )
 
 
-def check_use(scan: ScanContent) -> None:
+def check_use(scan: Content) -> None:
     """What intake makes of a scan can be kept: rows in a catalog, an answer of the reader, planes that come back."""
+    if isinstance(scan, ReportContent):
+        return
     rows = [*identity_rows(scan).values(), measurement(scan, "scans/planes/x.tiff", delivered_site="", sidecar_sha256=None)]
     said = json.dumps(rows, allow_nan=False)
     _must(_is_encodable(rows), "A row cannot be stored.")
@@ -121,7 +144,10 @@ def _without_numbers(message: str) -> str:
     return re.sub(r"\[[^\]]*\]|\([^)]*\)|b'[^']*'|-?\d+(\.\d+)*", "#", message)
 
 
-def _shape(scan: ScanContent) -> str:
+def _shape(scan: Content) -> str:
+    if isinstance(scan, ReportContent):
+        places = [place for threat in scan.threats for place in threat.representations]
+        return f"report {scan.tdr_type} {scan.decision} {min(len(scan.threats), 3)} threats {min(len(places), 3)} places"
     about = scan.metadata
     scale = next(iter(scan.scales.values()), None)
     parts = [

@@ -19,10 +19,10 @@ from typing import Any
 from fuzzing.corpus import Input, keep, load
 from fuzzing.engine import BLACK_BOX_BYTES, BOX_HEAD, Mutator, Tally
 from fuzzing.oracles import Violation, check_refusal, check_scan, judge, same_scan
-from scanloop.scans.content import ScanContent
 from scanloop.scans.decode import read_scan
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.sandbox import Received, Sandbox
+from scanloop.scans.threat_report import Content
 
 _HERE = Path(__file__).parents[1]
 _ENGINE = ("-m", "fuzzing.engine")
@@ -114,14 +114,14 @@ def through_reader(files: Iterable[tuple[str, Input]], folder: Path) -> tuple[di
         for (family, file), outcome in zip(batch, sandbox.read_all(received), strict=True):
             tally = tallies.setdefault(family, Tally())
             tally.tried += 1
-            tally.accepted += isinstance(outcome, ScanContent)
+            tally.accepted += not isinstance(outcome, ScanRefused)
             tally.reasons[outcome.reason_code if isinstance(outcome, ScanRefused) else "accepted"] += 1
             if said := _disagreement(file, outcome):
                 broken.append((said, family, file))
     return tallies, broken
 
 
-def _disagreement(file: Input, outcome: ScanContent | ScanRefused) -> str:
+def _disagreement(file: Input, outcome: Content | ScanRefused) -> str:
     """What is wrong with the reader's outcome; empty if nothing is."""
     try:
         check_refusal(outcome) if isinstance(outcome, ScanRefused) else check_scan(outcome)
@@ -130,7 +130,7 @@ def _disagreement(file: Input, outcome: ScanContent | ScanRefused) -> str:
     if isinstance(outcome, ScanRefused) and outcome.reason_code in BLAMED:
         return f"reader: {outcome.reason_code}: {outcome.message}"
     try:
-        here: ScanContent | ScanRefused = read_scan(file.content, file.sidecar)
+        here: Content | ScanRefused = read_scan(file.content, file.sidecar)
     except ScanRefused as refusal:
         here = refusal
     if isinstance(here, ScanRefused) or isinstance(outcome, ScanRefused):
@@ -140,7 +140,7 @@ def _disagreement(file: Input, outcome: ScanContent | ScanRefused) -> str:
     return "" if same else f"The reader and this process disagree: {_said(outcome)} against {_said(here)}."
 
 
-def _said(outcome: ScanContent | ScanRefused) -> str:
+def _said(outcome: Content | ScanRefused) -> str:
     return f"{outcome.reason_code} ({outcome.message})" if isinstance(outcome, ScanRefused) else "a scan"
 
 

@@ -17,6 +17,7 @@ from fuzzing.tree import PIXEL_DATA, DicomFile, Element, encapsulated, sequence,
 from scanloop.scans.dicom_structure import DEFLATED_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE, EXTENDED_LITTLE, IMPLICIT_LITTLE
 
 DICOS_XRAY, DICOS_CT, CAPTURE = "1.2.840.10008.5.1.4.1.1.501.2.2", "1.2.840.10008.5.1.4.1.1.501.1", "1.2.840.10008.5.1.4.1.1.7.3"
+REPORT = "1.2.840.10008.5.1.4.1.1.501.3"
 HEIGHT_PX, WIDTH_PX = 6, 5
 
 
@@ -182,6 +183,39 @@ def ct(syntax: str, data: Element, depth: int = 3) -> DicomFile:
     return file
 
 
+def report(syntax: str) -> DicomFile:
+    """A Threat Detection Report of a machine: one threat in two places, one of them with a mask. Its last element is one that no report lacks."""
+
+    def floats(tag: int, *numbers: float) -> Element:
+        return Element(tag, "FL", struct.pack(f"<{len(numbers)}f", *numbers))
+
+    scan = [text(0x00081150, "UI", DICOS_XRAY), text(0x00081155, "UI", "2.25.1")]
+    masked = sequence(0x40101001, [floats(0x40101004, 1, 2, 0), floats(0x40101005, 3, 4, 1), Element(0x40101006, "OB", b"\x6d\x0b")])
+    places = [[sequence(0x0008114A, scan), masked], [sequence(0x0008114A, scan, is_open=True), floats(0x4010101D, 0, 0, 0, 2.5, 3.5, 0)]]
+    assessment = [text(0x40101012, "CS", "PI"), text(0x40101013, "LT", "knife"), text(0x40101015, "CS", "THREAT"), floats(0x40101016, 0.75)]
+    threat = [us(0x40101010, 7), sequence(0x40101037, *places, is_open=True), sequence(0x40101038, assessment)]
+    dataset = [
+        text(0x00080016, "UI", REPORT),
+        text(0x00080018, "UI", "2.25.9"),
+        text(0x00080023, "DA", "20260301"),
+        text(0x00080033, "TM", "081530.250"),
+        text(0x00080080, "LO", "south-terminal"),
+        text(0x00081070, "PN", PEOPLE),
+        sequence(0x00081072, [text(0x00080080, "LO", PEOPLE)]),
+        sequence(0x00081110, scan),
+        text(0x00100010, "PN", PEOPLE),
+        text(0x00100020, "LO", "B000777"),
+        text(0x0020000D, "UI", "2.25.12"),
+        sequence(0x40101011, threat),
+        text(0x40101024, "CS", "SUCCESS"),
+        text(0x40101027, "CS", "MACHINE"),
+        text(0x40101029, "LO", r"Maker\4.2"),
+        text(0x4010102B, "DT", "20260301081530.250000+0000"),
+        text(0x40101031, "CS", "ALARM"),
+    ]
+    return DicomFile(syntax, dataset, _meta(syntax, REPORT))
+
+
 def _dicom_seeds() -> dict[str, DicomFile]:
     stacked = pixels()
     seeds = {
@@ -202,6 +236,9 @@ def _dicom_seeds() -> dict[str, DicomFile]:
         "ct implicit": ct(IMPLICIT_LITTLE, _native(pixels(height_px=3 * HEIGHT_PX))),
         "ct rle": ct("1.2.840.10008.1.2.5", encapsulated([_rle(pixels(seed, height_px=HEIGHT_PX)) for seed in range(3)], table=True)),
         "ct jpeg-ls": ct("1.2.840.10008.1.2.4.80", encapsulated([_encode("jpegls", pixels(seed, height_px=HEIGHT_PX)) for seed in range(3)])),
+        "report": report(EXPLICIT_LITTLE),
+        "report implicit": report(IMPLICIT_LITTLE),
+        "report big": report(EXPLICIT_BIG),
         "colour": xray(
             EXPLICIT_LITTLE, Element(PIXEL_DATA, "OB", np.repeat(pixels(bits=8).ravel(), 3).tobytes()), bits=8, samples=us(0x00280002, 3),
             photometric=text(0x00280004, "CS", "RGB"), planar=us(0x00280006, 1),

@@ -73,6 +73,9 @@ def read_report(elements: Elements) -> ReportContent:
     Raises:
         ScanRefused: it contradicts itself, holds no number where one is due, or more than a report may.
     """
+    for keyword in ("TDRType", "AlarmDecision"):  # the last that every report has: a file that was cut off lacks them
+        if not elements.has(keyword):
+            raise ScanRefused("malformed", f"{keyword} is missing: the file is no whole report.")
     kind = _TYPES.get(_term(elements.text("TDRType")), "other")
     threats = elements.items("ThreatSequence")
     _at_most(MAX_THREATS, len(threats), "threats")

@@ -307,8 +307,8 @@ def test_a_place_in_a_study_of_several_scans_is_not_guessed(site: Site) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"AbortFlag": "ABORT", "AlarmDecision": None}, "aborted"),
-        ({"AlarmDecision": None}, "undecided"),
+        ({"AbortFlag": "ABORT", "AlarmDecision": "UNKNOWN"}, "aborted"),
+        ({"AlarmDecision": "UNKNOWN"}, "undecided"),
         ({"StudyInstanceUID": None, "PatientID": None}, "no_reference"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def test_several_representations_regions_and_assessments_are_kept_apart() -> Non
         ({"AbortFlag": "ABORT"}, {"is_aborted": True}),
         ({"AbortFlag": None}, {"is_aborted": False}),
         ({"AlarmDecision": "CLEAR"}, {"decision": "clear"}),
-        ({"AlarmDecision": None}, {"decision": "unknown"}),
+        ({"AlarmDecision": ""}, {"decision": "unknown"}),
+        ({"AlarmDecision": "PERHAPS"}, {"decision": "unknown"}),
         ({"TDRType": "SOMETHING"}, {"tdr_type": "other"}),
         ({"NumberOfTotalObjects": ("IS", "3")}, {"total_objects": 3}),
         ({"AlarmDecisionTime": None}, {"decided_at": read(FULL).decided_at.replace(microsecond=0)}),  # type: ignore[union-attr]
@@ -214,13 +216,7 @@ def test_a_report_cut_anywhere_is_never_accepted_unless_nothing_is_lost() -> Non
         except ScanRefused:
             continue
         assert isinstance(found, ReportContent)
-        assert len(content) - length < 2500
-        assert (found.tdr_type, found.threats) in {
-            (whole.tdr_type, whole.threats),
-            (whole.tdr_type, ()),
-            ("other", ()),
-            ("other", whole.threats),
-        }
+        assert replace(found, total_objects=1, alarm_objects=1) == whole, "all but what it announces, which follows from the rest"
 
 
 def test_mangled_reports_raise_nothing_but_a_refusal() -> None:
