@@ -252,14 +252,14 @@ class ReportContent:
             },
             "decided_at": self.decided_at.isoformat() if self.decided_at else None,
             "algorithm": list(self.algorithm),
-            "references": [vars(reference) for reference in self.references],
+            "references": [dict(vars(reference)) for reference in self.references],
             "threats": [
                 {
                     "number": threat.number,
-                    "assessments": [vars(assessment) for assessment in threat.assessments],
+                    "assessments": [dict(vars(assessment)) for assessment in threat.assessments],
                     "representations": [
                         {
-                            "references": [vars(reference) for reference in place.references],
+                            "references": [dict(vars(reference)) for reference in place.references],
                             "polygon": [list(point) for point in place.polygon],
                             "regions": [
                                 {
