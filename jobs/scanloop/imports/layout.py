@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from scanloop.errors import DataWrong, WrongArguments
-from scanloop.imports.presets import Preset, Split
+from scanloop.imports.presets import FORMATS, Preset, Split
 from scanloop.imports.problems import Problems
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -73,6 +73,8 @@ class SetFolder:
             DataWrong: nothing of the set is there, or a split that was asked for is not.
         """
         chosen = preset.chosen(names)
+        if preset.name in FORMATS and not names and all(self._lacking(preset, split) for split in chosen):
+            chosen = preset.splits
         scanned: dict[tuple[str, ...], Pictures] = {}
         found = []
         for split in chosen:
@@ -84,7 +86,7 @@ class SetFolder:
                 found.append(self._found(preset, split, scanned[folders]))
             elif names:
                 raise DataWrong(f"{self.root} does not hold the split {split.name} of {preset.title}: expected {lacking}.")
-            else:
+            elif preset.name not in FORMATS:
                 self.problems.report("index_missing", split.name, "", lacking, "nothing")
         if not found:
             wanted = "; or ".join(sorted({str(self._lacking(preset, split)) for split in chosen}))

@@ -181,20 +181,24 @@ PRESETS = {
             "coco",
             "COCO",
             "coco",
-            tuple(
-                Split(
-                    part,
-                    pictures=(f"{part}2017", part, f"images/{part}2017", f"images/{part}", "images"),
-                    index=(
-                        f"annotations/instances_{part}2017.json",
-                        f"annotations/instances_{part}.json",
-                        f"annotations/{part}.json",
-                        f"{part}.json",
-                    ),
-                )
-                for part in ("train", "val", "test")
+            (
+                *(
+                    Split(
+                        part,
+                        pictures=(f"{part}2017", part, f"images/{part}2017", f"images/{part}", "images"),
+                        index=(
+                            f"annotations/instances_{part}2017.json",
+                            f"annotations/instances_{part}.json",
+                            f"annotations/{part}.json",
+                            f"{part}/_annotations.coco.json",
+                            f"{part}.json",
+                        ),
+                    )
+                    for part in ("train", "val", "valid", "test")
+                ),
+                Split("all", pictures=("images", "data"), index=("annotations.json", "annotations/instances.json", "labels.json")),
             ),
-            note="Any set in the usual layout of COCO; needs --categories and --dataset.",
+            note="Any set in a usual layout of COCO; what is not there is passed over. Needs --categories and --dataset.",
         ),
         Preset(
             "voc",
@@ -209,7 +213,7 @@ PRESETS = {
             ),
             default_splits=("train", "val", "test"),
             first_pixel=1,
-            note="Any set in the usual layout of Pascal VOC; the split `all` takes every XML file. Needs --categories and --dataset.",
+            note="Any set in the usual layout of Pascal VOC; without lists the split `all` takes every XML file. Needs --categories and --dataset.",
             is_exhaustive=False,
         ),
         Preset(

@@ -198,13 +198,29 @@ def test_the_formats_without_a_set(tmp_path: Path, surveyed: Any, preset: str, l
     if layout == "listed":
         (root / "ImageSets" / "Main").mkdir(parents=True)
         (root / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
-    splits = ("train",) if layout == "listed" else ("all",)
-    entries, problems = surveyed(preset, root, dataset="mine", mapping=CategoryMapping({"pistol": "handgun"}), splits=splits)
+    entries, problems = surveyed(preset, root, dataset="mine", mapping=CategoryMapping({"pistol": "handgun"}))
     assert {path: (len(entry.boxes), entry.looked_for) for path, entry in entries.items()} == {
         f"{pictures}/a.png": (1, ("handgun",)),
         f"{pictures}/b.png": (0, ("handgun",)),
     }
     assert told(problems) == ([] if layout == "listed" else [("picture_unlisted", f"{pictures}/c.png", "none")])
+
+
+@pytest.mark.parametrize(
+    ("index", "pictures", "split"),
+    [
+        ("annotations.json", "images", "all"),
+        ("labels.json", "data", "all"),
+        ("valid/_annotations.coco.json", "valid", "valid"),
+        ("annotations/instances_train.json", "images/train", "train"),
+    ],
+)
+def test_usual_layouts_of_coco(tmp_path: Path, surveyed: Any, index: str, pictures: str, split: str) -> None:
+    root = tmp_path / "set"
+    sets.write_picture(root / pictures / "a.png", 1)
+    sets.write_index(root / index, sets.coco({"a.png": [(1, (2, 3, 10, 10))]}, ["pistol"]))
+    entries, problems = surveyed("coco", root, dataset="mine", mapping=CategoryMapping({"Pistol": "handgun"}))
+    assert ([(entry.path, entry.split) for entry in entries.values()], problems) == ([(f"{pictures}/a.png", split)], [])
 
 
 def test_a_format_needs_a_name_and_categories(tmp_path: Path) -> None:
