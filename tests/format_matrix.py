@@ -244,21 +244,20 @@ def exported(content: bytes, pixels: np.ndarray, *, is_lossy: bool = False, repe
     return outcome(content, about, planes, is_lossy=is_lossy)
 
 
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+
 def png_chunks(pixels: np.ndarray, bits: int, colour: int, *, is_interlaced: bool, extra: bytes = b"") -> bytes:
     """A PNG of packed rows without filters."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-
     cells = pixels if pixels.ndim == 3 else pixels[..., None]
-    steps = (
-        ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-        if is_interlaced
-        else ((0, 0, 1, 1),)
-    )
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    steps = passes if is_interlaced else ((0, 0, 1, 1),)
     raw = b"".join(b"\0" + packed(row, bits) for left, top, step_x, step_y in steps for row in cells[top::step_y, left::step_x] if row.size)
     header = cells.shape[1].to_bytes(4, "big") + cells.shape[0].to_bytes(4, "big") + bytes([bits, colour, 0, 0, is_interlaced])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    ends = png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + extra + ends
 
 
 def packed(row: np.ndarray, bits: int) -> bytes:
@@ -271,8 +270,7 @@ def packed(row: np.ndarray, bits: int) -> bytes:
 
 def png_rows() -> Iterator[list[str]]:
     """PNG by colour type and bits."""
-    palette = b"\0\0\x03\0PLTE" + bytes(768)
-    palette += zlib.crc32(palette[4:]).to_bytes(4, "big")
+    colours = np.stack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2], -1).astype(np.uint8)
     for name, colour, samples in (
         ("grey", 0, 1),
         ("grey and opacity", 4, 2),
@@ -287,9 +285,9 @@ def png_rows() -> Iterator[list[str]]:
                     row.append(NOT_MADE)
                     continue
                 pixels = picture(bits, samples)
-                row.append(
-                    exported(png_chunks(pixels, bits, colour, is_interlaced=is_interlaced, extra=palette if colour == 3 else b""), pixels)
-                )
+                palette = png_chunk(b"PLTE", colours[: 1 << bits].tobytes()) if colour == 3 else b""
+                content = png_chunks(pixels, bits, colour, is_interlaced=is_interlaced, extra=palette)
+                row.append(exported(content, colours[pixels] if colour == 3 else pixels))
         yield row
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 
+import format_matrix as matrix
 import imagecodecs
 import numpy as np
 import pytest
@@ -46,9 +47,41 @@ def test_the_sidecar_names_the_samples() -> None:
         read_scan(content, sidecar(planes=["high", "low"]))
 
 
-def test_a_palette_is_refused() -> None:
+@pytest.mark.parametrize("colours", [2, 3, 13, 200])
+def test_a_palette_is_resolved(colours: int) -> None:
+    generator = np.random.default_rng(colours)
+    palette = generator.integers(0, 256, (colours, 3), np.uint8)
+    pixels = palette[generator.integers(0, colours, (19, 23))]
     target = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).convert("P").save(target, "PNG")
-    with pytest.raises(ScanRefused) as refusal:
-        read_png(target.getvalue())
-    assert refusal.value.reason_code == "unsupported_pixels"
+    indexed = Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+    indexed.save(target, "PNG", optimize=True)
+    expected = np.asarray(indexed.convert("RGB"))
+    found, bits = read_png(target.getvalue())
+    assert bits == 8
+    assert np.array_equal(np.stack(found, -1), expected)
+    assert np.array_equal(expected, pixels)
+
+
+def test_a_palette_of_greys_is_one_plane() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (19, 23), np.uint8)
+    target = io.BytesIO()
+    indexed = Image.fromarray(pixels, "P")
+    indexed.putpalette(np.repeat(np.arange(256, dtype=np.uint8)[::-1], 3).tobytes())
+    indexed.save(target, "PNG")
+    found, _ = read_png(target.getvalue())
+    assert len(found) == 1
+    assert np.array_equal(found[0], 255 - pixels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_keep_their_numbers(bits: int) -> None:
+    pixels = np.random.default_rng(bits).integers(0, 1 << bits, (19, 23), np.uint8)
+    target = io.BytesIO()
+    picture = Image.fromarray(pixels * 255) if bits == 1 else Image.fromarray(pixels)
+    if bits == 1:
+        picture.convert("1").save(target, "PNG")
+        found, depth = read_png(target.getvalue())
+    else:
+        found, depth = read_png(matrix.png_chunks(pixels, bits, 0, is_interlaced=False))
+    assert depth == bits
+    assert np.array_equal(found[0], pixels)
