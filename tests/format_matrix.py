@@ -346,7 +346,10 @@ def tiff_variant_rows() -> Iterator[list[str]]:
     yield ["dark air (white is zero)", try_tiff(grey, photometric="miniswhite")]
     yield ["two samples of grey", try_tiff(picture(16, 2), photometric="minisblack", planarconfig="contig")]
     yield ["strips of five rows, LZW, differences", try_tiff(grey, rowsperstrip=5, compression="lzw", predictor=2)]
-    yield ["palette", try_tiff(picture(8, 1), photometric="palette", colormap=np.zeros((3, 256), np.uint16))]
+    colours_16 = np.stack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2]).astype(np.uint16)
+    indices = picture(8, 1)
+    content = tiff(indices, photometric="palette", colormap=colours_16 * 257)
+    yield ["palette", exported(content, np.moveaxis(colours_16[:, indices], 0, -1))]
     yield ["signed numbers", try_tiff(grey.view(np.int16))]
     yield ["32 bits", try_tiff(grey.astype(np.uint32))]
     yield ["float", try_tiff(grey.astype(np.float32))]

@@ -74,7 +74,7 @@ def read_png(content: bytes) -> tuple[list[np.ndarray], int]:
         raise ScanRefused("polyglot", f"{len(inflater.unused_data)} bytes follow the deflated pixels.")
     planes = _decoded(file)
     if file.colour == _PALETTE:
-        return _resolved(planes[0], file.palette), 8
+        return colours_of(planes[0], file.palette), 8
     if file.colour in _WITH_ALPHA and (planes[-1] == (1 << file.bits) - 1).all():
         planes.pop()
     return planes, file.bits
@@ -94,8 +94,12 @@ def _decoded(file: _Essentials) -> list[np.ndarray]:
     return [np.ascontiguousarray(pixels[:, :, index]) for index in range(pixels.shape[2])]
 
 
-def _resolved(indices: np.ndarray, palette: np.ndarray) -> list[np.ndarray]:
-    """The colours (H, W) of a picture with a palette; one plane where all that it uses are greys."""
+def colours_of(indices: np.ndarray, palette: np.ndarray) -> list[np.ndarray]:
+    """The colours (H, W) uint16 of a picture with a palette (N, 3): red, green and blue, or one plane where all that it uses are greys.
+
+    Raises:
+        ScanRefused: it uses more colours than there are.
+    """
     if int(indices.max()) >= len(palette):
         raise ScanRefused("malformed", f"Expected pixels of a palette of {len(palette)} colours, found number {int(indices.max())}.")
     used = palette[np.unique(indices)]

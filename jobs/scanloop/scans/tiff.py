@@ -10,7 +10,7 @@ section 8; Adobe Photoshop TIFF Technical Notes (deflate); TIFF Technical Note 2
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from scanloop.scans.codestreams import read_jpeg
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.frames import decode_by_libjpeg
 from scanloop.scans.limits import MAX_PLANES, check_plane_sizes
+from scanloop.scans.png import colours_of
 
 _TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _CODECS = {1: "", 5: "lzw", 7: "jpeg", 8: "zlib", 32946: "zlib", 32773: "packbits", 50000: "zstd"}
@@ -26,7 +27,7 @@ _MAX_ENTRIES = 512
 _MAX_SEGMENTS = 1 << 16
 _MAX_TABLES_BYTES = 4096
 """Quantisation and Huffman tables that all JPEG strips or tiles of a page share: 8 of at most 200 bytes are usual."""
-_YCBCR = 6
+_PALETTE, _YCBCR = 3, 6
 _MAX_PADDING_PX = 1 << 20
 """Tiles may stick out of the picture by so much, and by four times the picture."""
 
@@ -55,25 +56,42 @@ class _Page:
     sizes: tuple[int, ...]
     tables: bytes | None = None
     is_ybr: bool = False
+    palette: np.ndarray | None = None
+    """(256, 3) uint16."""
+    palette_bits: int = 8
+
+    @property
+    def depth(self) -> int:
+        """Bits of the numbers that come out."""
+        return self.bits if self.palette is None else self.palette_bits
 
 
 def inverted_pages(content: bytes) -> list[bool]:
-    """For every picture that `read_tiff` gives, whether the file has dark air, so that its numbers were turned round. Raises ScanRefused."""
-    return [page.is_inverted for page in _Reader(content).pages() for _ in range(page.samples)]
+    """For every picture that `read_tiff` gives, whether the file has dark air, so that its numbers were turned round; one answer if none has.
+
+    Raises:
+        ScanRefused: as `read_tiff`.
+    """
+    inverted = [page.is_inverted for page in _Reader(content).pages() for _ in range(page.samples)]
+    return inverted if any(inverted) else [False]
 
 
 def read_tiff(content: bytes) -> tuple[list[np.ndarray], int]:
     """Every full-resolution page (H, W) uint16 of a TIFF, and their bits. A page of several samples a pixel is as many pages, in their order.
 
+    A page with a palette is resolved: to one plane where all that it uses are greys, otherwise to red, green and blue.
+
     Raises:
-        ScanRefused: incomplete, contradictory, too large, in a palette, or compressed in a way that is not read.
+        ScanRefused: incomplete, contradictory, too large, or compressed in a way that is not read.
     """
     reader = _Reader(content)
     pages = reader.pages()
-    if len({(page.height_px, page.width_px, page.bits) for page in pages}) != 1:
-        raise ScanRefused("unsupported_pixels", "Expected pages of one size and depth.")
-    check_plane_sizes(sum(page.samples for page in pages), pages[0].height_px, pages[0].width_px, pages[0].bits)
-    return [pixels for page in pages for pixels in reader.pixels(page)], pages[0].bits
+    kinds = {(page.height_px, page.width_px, page.depth, page.palette is not None) for page in pages}
+    if len(kinds) != 1:
+        raise ScanRefused("unsupported_pixels", "Expected pages of one size and depth, all or none with a palette.")
+    height_px, width_px, depth, has_palette = kinds.pop()
+    check_plane_sizes(sum(3 if has_palette else page.samples for page in pages), height_px, width_px, depth)
+    return [pixels for page in pages for pixels in reader.pixels(page)], depth
 
 
 class _Reader:
@@ -149,9 +167,10 @@ class _Reader:
         bits, sign = self._same(tags, 258, samples, 1), self._same(tags, 339, samples, 1)
         photometric, compression, planar = self._first(tags, 262), self._first(tags, 259, 1), self._first(tags, 284, 1)
         is_ybr = photometric == _YCBCR and compression == 7 and samples == 3 and planar == 1
+        has_palette = photometric == _PALETTE and compression != 7 and samples == 1 and bits == 8
         if (
             bits not in (8, 16)
-            or not (photometric in (0, 1, 2) or is_ybr)
+            or not (photometric in (0, 1, 2) or is_ybr or has_palette)
             or sign != 1
             or self._first(tags, 266, 1) != 1
             or planar not in (1, 2)
@@ -195,6 +214,7 @@ class _Reader:
             sizes,
             self._tables(tags) if _CODECS[compression] == "jpeg" else None,
             is_ybr,
+            *(_palette(self._values(tags, 320, 3 << bits)) if has_palette else ()),
         )
 
     def _tables(self, tags: Mapping[int, tuple[str, int, int]]) -> bytes | None:
@@ -227,6 +247,8 @@ class _Reader:
             rows = page.segment_height_px if page.is_tiled else min(page.segment_height_px, page.height_px - top)
             segment = self._segment(self.content[offset : offset + size], page, rows)[:, : page.height_px - top, : page.width_px - left]
             planes[sample, top : top + rows, left : left + page.segment_width_px] = segment[0] if page.is_planar else segment
+        if page.palette is not None:
+            return colours_of(planes[0], page.palette)
         return list(np.uint16((1 << page.bits) - 1) - planes if page.is_inverted else planes)
 
     def _segment(self, packed: bytes, page: _Page, rows: int) -> np.ndarray:
@@ -246,6 +268,17 @@ class _Reader:
         if page.has_predictor:
             segment = np.cumsum(segment, axis=1, dtype=np.uint8 if page.bits == 8 else np.uint16)
         return np.moveaxis(segment, 2, 0).astype(np.uint16)
+
+
+def _palette(values: Sequence[int]) -> tuple[np.ndarray, int]:
+    """The colours (256, 3) uint16 of a page, and their bits: 8 where 16 say no more, or where a writer put 8 into them, as some do."""
+    colours = np.array(values, np.uint16).reshape(3, -1).T
+    if int(colours.max()) < 256:
+        return colours, 8
+    for scale in (257, 256):
+        if not (colours % scale).any():
+            return colours // np.uint16(scale), 8
+    return colours, 16
 
 
 def _jpeg_segment(packed: bytes, page: _Page, rows: int, samples: int) -> np.ndarray:
