@@ -27,7 +27,7 @@ from scanloop.scans.content import UNKNOWN
 log = logging.getLogger(__name__)
 
 MAX_PAIRS = 20_000
-"""Pairs of a report and a scan looked at in one run; those without a known problem first."""
+"""Pairs of a report and a scan looked at in one run, or all of one report; those without a known problem first."""
 OPEN_DAYS = 30
 """A report about a whole study is also applied to scans of it that come so long after the report."""
 _USABLE = ("received", "validated")
@@ -50,9 +50,9 @@ def match_reports(run: JobRun) -> dict[str, Any]:
         waiting = int(connection.execute(sa.select(sa.func.count()).where(threat_reports.c.state == "waiting")).scalar_one())
         if categories is None:
             raise NothingToDo(f"{waiting} reports wait, and no taxonomy is defined yet. Run: scanloop definitions apply.")
-        pairs = [dict(row) for row in connection.execute(_pairs().limit(MAX_PAIRS + 1)).mappings()]
+        pairs, is_left = _some_pairs(connection)
     matcher = _Matcher(run, categories)
-    grouped = groupby(sorted(pairs[:MAX_PAIRS], key=lambda pair: (pair["report_id"], pair["scan_id"])), lambda pair: pair["report_id"])
+    grouped = groupby(sorted(pairs, key=lambda pair: (pair["report_id"], pair["scan_id"])), lambda pair: pair["report_id"])
     for report_id, candidates in grouped:
         matcher.match(report_id, list(candidates))
     if not matcher.changed:
@@ -66,7 +66,7 @@ def match_reports(run: JobRun) -> dict[str, Any]:
         "annotations": len(matcher.notes),
         "problems": dict(sorted(matcher.problems.items())),
         "unknown_categories": dict(sorted(matcher.unknown.most_common(_NAMED))),
-        "left": len(pairs) > MAX_PAIRS,
+        "left": is_left,
     }
 
 
@@ -76,6 +76,17 @@ def active_categories(connection: sa.Connection) -> Categories | None:
     query = sa.select(taxonomies).order_by(in_use.desc(), taxonomies.c.created_at.desc(), taxonomies.c.taxonomy_version.desc())
     row = connection.execute(query.limit(1)).first()
     return Categories.of(row.taxonomy_version, row.categories) if row is not None else None
+
+
+def _some_pairs(connection: sa.Connection) -> tuple[list[dict[str, Any]], bool]:
+    """As many pairs as one run takes, of each report all or none: a scan left out could make another look like the only one. And if more are left."""
+    query = _pairs()
+    pairs = [dict(row) for row in connection.execute(query.limit(MAX_PAIRS + 1)).mappings()]
+    if len(pairs) <= MAX_PAIRS:
+        return pairs, False
+    last = pairs[-1]["report_id"]
+    whole = [pair for pair in pairs if pair["report_id"] != last]
+    return whole or [dict(row) for row in connection.execute(query.where(query.selected_columns.report_id == last)).mappings()], True
 
 
 def _pairs() -> sa.Select[Any]:

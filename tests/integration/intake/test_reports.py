@@ -17,6 +17,7 @@ from scanloop.cli.main import run as run_command
 from scanloop.cli.options import World
 from scanloop.errors import NothingToDo
 from scanloop.execution import RunIdentity, execute
+from scanloop.intake import match_reports as room
 from scanloop.intake.acknowledge import acknowledge
 from scanloop.intake.landing import Shard
 from scanloop.intake.match_reports import match_reports
@@ -267,6 +268,25 @@ def test_one_uid_for_many_files_is_ambiguous_until_the_bag_tells(site: Site) -> 
             sa.update(t.scans).where(t.scans.c.bag_id.endswith("777"), t.scans.c.scan_id != scan_id).values(state="quarantined")
         )
     assert site.match()["matched"] == 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_report_is_compared_with_all_its_scans_however_few_fit_into_a_run(site: Site, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(room, "MAX_PAIRS", most)
+    site.scan("one")
+    site.scan("two", seed=2)
+    alone = site.scan("three", seed=3, SOPInstanceUID="2.25.3")
+    for number in range(2):
+        site.report(f"r{number}", tdr([], references=["2.25.1"], ContentTime=f"09150{number}"))
+    site.report("other", tdr([], references=["2.25.3"]))
+    site.ingest()
+    for _ in range(6):
+        try:
+            site.match()
+        except NothingToDo:
+            continue
+    assert [note["scan_id"] for note in site.rows(t.annotations)] == [alone]
+    assert sorted(row["problem"] for row in site.rows(t.threat_reports)) == ["", "ambiguous", "ambiguous"]
 
 
 def test_a_place_outside_the_scan_is_said_and_not_guessed(site: Site) -> None:
