@@ -93,6 +93,10 @@ test-quick: env ## The inner loop: unit tests and DAGs, about a minute.
 assurance-long: env ## The long tier of the fault tests: hours.
 	SCANLOOP_ASSURANCE=long $(JOBS)/python $(PYTEST) tests/fuzz tests/assurance -s
 
+.PHONY: instants
+instants: env ## Intake killed at 200 random instants (a quarter of an hour).
+	SCANLOOP_ASSURANCE_INSTANTS=200 $(JOBS)/python $(PYTEST) tests/assurance/test_intake_instants.py -s
+
 # What to try: FUZZ="--count 1000000 --seed mine --kinds 'dicom jpeg' --keep 20"; --help says all.
 FUZZ ?=
 .PHONY: fuzz

@@ -82,6 +82,7 @@ FRAMES: dict[str, tuple[str, int, Callable[[np.ndarray], bytes]]] = {
     "jpeg 2000 lossy": ("1.2.840.10008.1.2.4.91", 16, lambda frame: _encode("jpeg2k", frame, level=80, codecformat="j2k")),
     "jpeg 2000 boxed": ("1.2.840.10008.1.2.4.90", 16, lambda frame: _encode("jpeg2k", frame, level=0, codecformat="jp2")),
     "htj2k": ("1.2.840.10008.1.2.4.201", 16, lambda frame: _encode("htj2k", frame, reversible=True)),
+    "jpeg xl parts": ("1.2.840.10008.1.2.4.110", 16, lambda frame: _in_parts(_encode("jpegxl", frame, lossless=True, usecontainer=True))),
     "jpeg xl": ("1.2.840.10008.1.2.4.110", 16, lambda frame: _encode("jpegxl", frame, lossless=True)),
 }
 """Name to transfer syntax, bits, and how a frame is compressed."""
@@ -265,6 +266,7 @@ def all_seeds() -> dict[str, Seed]:
         Seed("png 8", png({name: plane.astype(np.uint8) for name, plane in small.items()}), about),
         Seed("png colours", _encode("png", np.dstack([pixels(seed, 8, height_px=HEIGHT_PX) for seed in range(3)])), _named("r", "g", "b")),
         Seed("png text", png_with_text(png(planes)), about),
+        Seed("png interlaced", interlaced(np.vstack(list(planes.values()))), about),
         Seed("json", png(planes), _rich(about)),
     ]
     grey = np.vstack([plane.astype(np.uint8) for plane in small.values()])
@@ -291,6 +293,15 @@ def all_seeds() -> dict[str, Seed]:
         "inverted": {"photometric": "miniswhite"},
     }
     seeds += [Seed(f"tiff {name}", tiff(planes, **choices), about) for name, choices in options.items()]
+    blocks = {name: pixels(number, 8, height_px=16, width_px=16) for number, name in enumerate(planes)}
+    seeds.append(Seed("tiff jpeg", tiff(blocks, compression="jpeg"), about))
+    seeds.append(
+        Seed(
+            "tiff jpeg colours",
+            tiff({"all": np.dstack([*blocks.values(), blocks["high"]])}, compression="jpeg", photometric="rgb"),
+            _named("r", "g", "b"),
+        )
+    )
     return {seed.name: seed for seed in seeds}
 
 
@@ -300,6 +311,27 @@ def _named(*planes: str) -> bytes:
 
 def _rich(about: bytes) -> bytes:
     return json.dumps(json.loads(about) | {"is_projected": False, "extra": {"nested": [1, 2.5, None, True]}, "passenger": PEOPLE}).encode()
+
+
+def interlaced(picture: np.ndarray) -> bytes:
+    """A grey PNG of 16 bits in the seven passes of Adam7, without filters."""
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = b"".join(
+        b"\0" + row.astype(">u2").tobytes() for left, top, across, down in passes for row in picture[top::down, left::across] if row.size
+    )
+    header = struct.pack(">IIBBBBB", picture.shape[1], picture.shape[0], 16, 0, 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def _in_parts(file: bytes) -> bytes:
+    """A boxed JPEG XL codestream in two parts."""
+    stream = file[file.index(b"jxlc") + 4 :]
+    boxes = [(b"JXL ", b"\r\n\x87\n"), (b"ftyp", b"jxl \0\0\0\0jxl ")]
+    boxes += [(b"jxlp", struct.pack(">I", 0) + stream[:20]), (b"jxlp", struct.pack(">I", 1 << 31 | 1) + stream[20:])]
+    return b"".join(struct.pack(">I", 8 + len(body)) + kind + body for kind, body in boxes)
 
 
 def png_with_text(content: bytes) -> bytes:

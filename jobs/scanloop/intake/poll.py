@@ -67,11 +67,22 @@ class Poller:
 
     def list_landing(self) -> None:
         """Everything that lies in the landing zone."""
+        pictures: list[Delivery] = []
+        lone: list[StoredObject] = []
+        # A fleet of thousands has a folder a scanner with a file or two: the ledger is asked about many folders at once.
         for deliveries, lone_sidecars in list_deliveries(self._landing, self._shard):
-            for part in batched((one for one in deliveries if one.file.key not in self._asked), _ASK):
-                self._sort(part)
-            for lone in batched((one for one in lone_sidecars if one.key.removesuffix(SUFFIX) not in self._asked), _ASK):
-                self._sort_sidecars(lone)
+            pictures += (one for one in deliveries if one.file.key not in self._asked)
+            lone += (one for one in lone_sidecars if one.key.removesuffix(SUFFIX) not in self._asked)
+            if len(pictures) + len(lone) >= _ASK:
+                self._sort_all(pictures, lone)
+                pictures, lone = [], []
+        self._sort_all(pictures, lone)
+
+    def _sort_all(self, pictures: list[Delivery], lone: list[StoredObject]) -> None:
+        for part in batched(pictures, _ASK):
+            self._sort(part)
+        for sidecars in batched(lone, _ASK):
+            self._sort_sidecars(sidecars)
 
     def ask_queue(self, queue: EventQueue, on_unreadable: Any) -> None:
         """What the events of the object store name, until there are no more or enough was found. `on_unreadable` is told of each odd message."""
