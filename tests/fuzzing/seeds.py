@@ -11,9 +11,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from report_files import corners, place, region, tdr, threat
 from scan_files import PEOPLE, png, sidecar, tiff
 
-from fuzzing.tree import PIXEL_DATA, DicomFile, Element, encapsulated, sequence, text, us
+from fuzzing.tree import PIXEL_DATA, DicomFile, Element, encapsulated, parse, sequence, text, us
 from scanloop.scans.dicom_structure import DEFLATED_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE, EXTENDED_LITTLE, IMPLICIT_LITTLE
 
 DICOS_XRAY, DICOS_CT, CAPTURE = "1.2.840.10008.5.1.4.1.1.501.2.2", "1.2.840.10008.5.1.4.1.1.501.1", "1.2.840.10008.5.1.4.1.1.7.3"
@@ -254,10 +255,34 @@ def _dicom_seeds() -> dict[str, DicomFile]:
     return seeds
 
 
+def _report_seeds() -> dict[str, DicomFile]:
+    """Threat Detection Reports: of the ground truth with a mask and a polygon, of a machine, in three encodings, and one that finds nothing."""
+    mask = np.random.default_rng(3).integers(0, 2, (2, 3, 5)).astype(bool)
+    found = [
+        threat(1, "knife", [place(["2.25.1"], polygon=corners(1, 1, 3, 2), regions=[region((1, 1, 0), (5, 3, 2), mask)])]),
+        threat(2, "gun", [place(["2.25.1"], regions=[region((0, 0, 0), (2, 2, 1))]), place()], flag="HIGH_THREAT", probability=0.5),
+    ]
+    truth = parse(tdr(found, references=["2.25.1"]))
+    seeds = {
+        "truth": truth,
+        "machine": parse(tdr(found[:1], TDRType="MACHINE", ThreatDetectionAlgorithmAndVersion=["Veritas", "4.2", "fast"])),
+        "clear": parse(tdr([], TDRType="OPERATOR")),
+    }
+    for name, syntax in (("implicit", IMPLICIT_LITTLE), ("big", EXPLICIT_BIG), ("deflated", DEFLATED_LITTLE)):
+        other = truth.copy()
+        other.syntax = syntax
+        for element in other.meta:
+            if element.tag == 0x00020010:
+                element.value = syntax.encode() + b"\0" * (len(syntax) % 2)
+        seeds[name] = other
+    return seeds
+
+
 @cache
 def all_seeds() -> dict[str, Seed]:
     """Every seed, by name."""
     seeds = [Seed(f"dicom {name}", tree.encode(), None, tree) for name, tree in _dicom_seeds().items()]
+    seeds += [Seed(f"report {name}", tree.encode(), None, tree) for name, tree in _report_seeds().items()]
     planes = {"high": pixels(1, height_px=HEIGHT_PX), "low": pixels(2, height_px=HEIGHT_PX)}
     small = {name: plane >> 8 for name, plane in planes.items()}
     about = sidecar()

@@ -139,3 +139,47 @@ def _item(elements: Sequence[Element], order: str, *, is_implicit: bool, is_open
 
 def _tag(tag: int, order: str) -> bytes:
     return struct.pack(order + "HH", tag >> 16 & 0xFFFF, tag & 0xFFFF)
+
+
+def parse(content: bytes) -> DicomFile:
+    """A whole file in explicit VR little endian, such as pydicom writes, as a tree."""
+    meta, at = _parsed(content, 132, len(content), is_meta=True)
+    dataset, _ = _parsed(content, at, len(content))
+    syntax = next(element.value for element in meta if element.tag == 0x00020010).rstrip(b"\0").decode()
+    return DicomFile(syntax, dataset, meta)
+
+
+def _parsed(content: bytes, at: int, end: int, *, is_meta: bool = False) -> tuple[list[Element], int]:
+    """Elements up to `end`, or the delimiter of their item, and where they end."""
+    found: list[Element] = []
+    while at < end:
+        group, number = struct.unpack_from("<HH", content, at)
+        tag = group << 16 | number
+        if tag == ITEM_END:
+            return found, at + 8
+        if is_meta and group != 2:
+            break
+        vr = content[at + 4 : at + 6].decode()
+        is_long = vr in LONG_VRS
+        length = struct.unpack_from("<I" if is_long else "<H", content, at + (8 if is_long else 6))[0]
+        at += 12 if is_long else 8
+        if vr == "SQ":
+            items, at = _items(content, at, length)
+            found.append(Element(tag, vr, items=items, is_open=length == UNDEFINED))
+        else:
+            found.append(Element(tag, vr, content[at : at + length]))
+            at += length
+    return found, at
+
+
+def _items(content: bytes, at: int, length: int) -> tuple[list[list[Element]], int]:
+    end = len(content) if length == UNDEFINED else at + length
+    items: list[list[Element]] = []
+    while at < end:
+        group, number, size = struct.unpack_from("<HHI", content, at)
+        at += 8
+        if group << 16 | number == SEQUENCE_END:
+            break
+        item, at = _parsed(content, at, len(content) if size == UNDEFINED else at + size)
+        items.append(item)
+    return items, at

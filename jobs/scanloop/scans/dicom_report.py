@@ -31,6 +31,7 @@ from scanloop.scans.dicom_metadata import decided_at, said, uid_or_none
 from scanloop.scans.dicom_structure import Item
 from scanloop.scans.errors import ScanRefused
 from scanloop.scans.limits import MAX_PLACES, MAX_POLYGON_POINTS, MAX_REFERENCES, MAX_THREATS
+from scanloop.scans.people import without_person
 from scanloop.scans.threat_report import (
     CODE,
     OF_PEOPLE,
@@ -108,7 +109,7 @@ def _at_most(most: int, found: int, noun: str) -> None:
 
 
 def _algorithm(elements: Elements) -> tuple[str, ...]:
-    parts = (clean_text(part, 64) for part in elements.values("ThreatDetectionAlgorithmAndVersion"))
+    parts = (without_person(clean_text(part, 64)) for part in elements.values("ThreatDetectionAlgorithmAndVersion"))
     return tuple(part for part in parts if part)[:_MAX_ALGORITHM]
 
 
@@ -150,7 +151,7 @@ def _assessment(elements: Elements, item: Item) -> Assessment:
     probability = _numbers(elements, elements.value_in(item, "ATDAssessmentProbability"), "ATDAssessmentProbability", 1)
     return Assessment(
         code if CODE.fullmatch(code) else "",
-        elements.text_of(elements.value_in(item, "ThreatCategoryDescription")),
+        without_person(elements.text_of(elements.value_in(item, "ThreatCategoryDescription"))),
         _FLAGS.get(flag, "unknown"),
         probability[0] if probability and probability[0] != _NO_PROBABILITY else None,
     )

@@ -23,6 +23,7 @@ from fuzzing.seeds import FRAMES, pixels
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from report_files import place, tdr, threat
 from scan_files import dicos, jpeg, picture, png, sidecar, tiff
 from small_world import define, run_job_of
 
@@ -208,6 +209,17 @@ def files() -> Iterator[tuple[str, bytes, bytes | None]]:
         shape = {"Rows": 64, "Columns": 64, "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1}
         content = dicos(picture(22, 32, 64), syntax, PixelData=encapsulate([frame]), StudyInstanceUID=f"2.25.9{number}", **shape)
         yield f"stream-{number}.dcs", content, None
+    for number, kind in enumerate(("GROUND TRUTH", "OPERATOR", "MACHINE")):
+        people = {
+            name: plant()
+            for name in ("OperatorsName", "PatientName", "PatientID", "InstitutionName", "IssuerOfPatientID", "PatientComments")
+        }
+        people["ThreatDetectionAlgorithmAndVersion"] = plant()
+        yield (
+            f"report-{number}.dcs",
+            tdr([threat(1, plant(), [place(["2.25.1"])])], TDRType=kind, SOPInstanceUID=f"2.25.8{number}", **people),
+            None,
+        )
     whole = written(whole_dictionary())
     yield "cut.dcs", whole[:-100], None
     yield "preamble.dcs", dicos(picture(23, 64, 64), preamble=plant().encode()), None
