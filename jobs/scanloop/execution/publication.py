@@ -269,7 +269,8 @@ def _update(connection: sa.Connection, change: Update, run_id: str, actor: str) 
     table = metadata.tables[change.table]
 
     def holds(values: Row) -> list[sa.ColumnElement[bool]]:
-        return [table.c[name].is_not_distinct_from(value) for name, value in _bound(table, values).items()]
+        # Not IS NOT DISTINCT FROM: no index serves that, and a table of scans would be read from end to end for each of them.
+        return [table.c[name].is_(None) if value is None else table.c[name] == value for name, value in _bound(table, values).items()]
 
     changed = connection.execute(
         sa.update(table).where(*holds(change.key), *holds(change.expect)).values(**_bound(table, change.set))

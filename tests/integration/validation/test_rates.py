@@ -31,7 +31,7 @@ MACHINES = [
     *(FleetMachine(number, number % 2 * 3) for number in range(16)),
     *(FleetMachine(100 + number, number % 2 * 3, defects, label) for number, (label, defects) in enumerate(CAUGHT.items())),
 ]
-"""Machines of two models, DICOS of 16 bits and PNG."""
+"""Machines of two models, DICOS of 16 bits and PNG. The first eight, healthy, get bags with threats only."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,8 @@ def last_day() -> Any:
 def test_each_defect_is_caught_and_no_healthy_machine_is(world: World, run_body: Run, last_day: Any) -> None:
     add_machines(world.catalog, MACHINES)
     deliver(world.catalog, MACHINES, Delivery(8, 4, 0, "validated"), pool=POOL, seed=1)
-    deliver(world.catalog, MACHINES, Delivery(1, 4, 8), pool=POOL, seed=1)
+    deliver(world.catalog, MACHINES[8:], Delivery(1, 4, 8), pool=POOL, seed=1)
+    deliver(world.catalog, MACHINES[:8], Delivery(1, 4, 8, only_threats=True), pool=POOL, seed=1)
     result = run_body("validation.run", validate_scans, run_id="check", lease="validation")
     shares = held_shares(world.catalog, last_day)
     for one in MACHINES:
