@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import numpy as np
 import pytest
 import sqlalchemy as sa
 import tifffile
+from report_files import place, region, tdr, threat
 from scan_files import PEOPLE, dicos, picture, png, sidecar
 
 import scanloop
@@ -185,6 +187,7 @@ KILLS = (
     ("intake.after_raw", 6, 1),
     ("intake.after_planes", 1, 1),
     ("intake.after_planes", 3, 1),
+    ("intake.after_masks", 1, 1),
     ("intake.before_delete", 1, 2),
     ("intake.after_delete", 4, 2),
     ("validation.after_page", 2, 3),
@@ -212,6 +215,12 @@ def new_world(folder: Path, url: str) -> World:
     return World(settings, open_store(settings.store_url), Catalog(url))
 
 
+def deliver_report(world: World) -> None:
+    """A Threat Detection Report with a mask, beside what `deliver` brings."""
+    shown = place(["2.25.1"], regions=[region((0, 0, 0), (2, 2, 1), np.ones((1, 2, 2), bool))])
+    open_store(world.settings.landing_url).put("south-terminal/SN-9/2026-03-02/r.dcs", tdr([threat(1, "Gun", [shown])]))
+
+
 def job(world: World, number: int, attempt: int = 1) -> None:
     name, part, lease, body = JOBS[number]
     identity = RunIdentity("r1", name, part, attempt, "test")
@@ -232,6 +241,7 @@ def killed_job(world: World, number: int, boundary: str, passing: int) -> int:
 def test_a_job_killed_at_any_boundary_and_run_again_comes_to_the_same(tmp_path: Path, make_database: Callable[[], str]) -> None:
     whole = new_world(tmp_path / "whole", make_database())
     deliver(whole)
+    deliver_report(whole)
     for number in range(len(JOBS)):
         job(whole, number)
     expected, kept = dump(whole), objects(whole)
@@ -240,6 +250,7 @@ def test_a_job_killed_at_any_boundary_and_run_again_comes_to_the_same(tmp_path: 
     for boundary, passing, at in KILLS:
         world = new_world(tmp_path / f"{boundary}-{passing}", make_database())
         deliver(world)
+        deliver_report(world)
         for number in range(at):
             job(world, number)
         assert killed_job(world, at, boundary, passing) == -signal.SIGKILL, boundary
