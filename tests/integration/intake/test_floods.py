@@ -16,7 +16,7 @@ from fuzzing.corpus import load
 from harness.tier import IS_LONG
 from scan_files import dicos, picture
 
-from scanloop.catalog.tables import deliveries, quarantine, scans
+from scanloop.catalog.tables import deliveries, quarantine, scans, threat_reports
 from scanloop.cli.options import World
 from scanloop.execution import RunIdentity, execute
 from scanloop.intake.acknowledge import acknowledge
@@ -117,7 +117,7 @@ def test_hostile_files_among_good_ones_harm_none_of_them(world: World, monkeypat
     job(world, "r1", "ingest.acknowledge", acknowledge)
     digests = {hashlib.sha256(content).hexdigest() for content in good.values()}
     with world.catalog.read() as connection:
-        received = set(connection.scalars(sa.select(scans.c.scan_id)))
+        received = {*connection.scalars(sa.select(scans.c.scan_id)), *connection.scalars(sa.select(threat_reports.c.report_id))}
         reasons = Counter(connection.scalars(sa.select(quarantine.c.reason_code)))
         lines = connection.scalar(sa.select(sa.func.count()).select_from(deliveries))
         bad = connection.scalar(sa.select(sa.func.count()).where(deliveries.c.content_sha256 == hashlib.sha256(b"crash").hexdigest()))
