@@ -46,7 +46,7 @@ HISTORY_DAYS, WEEKS = 10, 8
 CROWDED = SCANNER_MODELS[1]
 """The model whose air lies within one and a half standard deviations of full scale."""
 NEED_HEADROOM = ("noise", "banding")
-"""Defects that widen the peak of air: not to be seen where full scale cuts it off. They are printed apart for that model, whose suite only warns of them."""
+"""Defects that widen the peak of air: not to be seen where full scale cuts it off. Printed apart for that model, whose suite only warns of them."""
 
 
 def main() -> None:
