@@ -22,6 +22,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines inste
 
 _MOST_SHOWN = 100
 """Places of delivery that are listed; a content may have been delivered any number of times."""
+_OF_VALIDATION = {
+    "failed_validation": "expectations of a suite were not met",
+    "scanner_drifted": "nothing is wrong with it by itself: the scanner that made it had drifted",
+}
+"""Reason codes of validation, and what they mean."""
 _NEXT = {
     "held": "After a fix, or when it should be tried again: scanloop quarantine release {}",
     "released": "The next ingest reads it again, unless it has: then it is a scan.",
@@ -56,10 +61,10 @@ def list_(
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     title = f"{total} in quarantine" + (f", the newest {len(rows)}" if total != len(rows) else "")
-    table = Table("content", "stage", "reason", "delivered as", "state", title=title)
+    table = Table("content", "stage", "reason", Column("delivered as", overflow="fold"), "state", title=title)
     for row in rows:
         reason = _shown(f"{row['reason_code']}: {row['reason']}")
         table.add_row(row["quarantine_id"][:12], row["stage"], escape(reason), escape(_shown(row["landing_key"])), row["state"])
@@ -74,7 +79,7 @@ def _check_reason_code(connection: sa.Connection, reason_code: str) -> None:
     from scanloop.errors import WrongArguments
     from scanloop.scans.errors import REASONS
 
-    known = {*REASONS, *connection.scalars(sa.select(quarantine.c.reason_code).distinct())}
+    known = {*REASONS, *_OF_VALIDATION, *connection.scalars(sa.select(quarantine.c.reason_code).distinct())}
     if reason_code not in known:
         raise WrongArguments(f"No content is refused as {_shown(reason_code)[:40]!r}. Known: {', '.join(sorted(known))}.")
 
@@ -103,7 +108,7 @@ def show(quarantine_id: IdArgument) -> None:
             history = [dict(event._mapping) for event in connection.execute(events.order_by(audit_log.c.seq))]
         kept = world.store.head(row.raw_key)
         details = dict(row._mapping) | {
-            "reason_means": REASONS.get(row.reason_code, "expectations of a suite were not met"),
+            "reason_means": (REASONS | _OF_VALIDATION).get(row.reason_code, row.reason_code),
             "raw_uri": world.store.uri(row.raw_key),
             "raw_bytes": kept.size_bytes if kept else None,
             "raw_is_intact": kept is not None and world.store.verify(row.raw_key, digest),

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -66,6 +66,8 @@ def serviced(
     from scanloop.validation.watch import note_service
 
     moment = _moment(since)
+    if not because.strip():
+        raise typer.BadParameter("expected what was done, found nothing", param_hint="--because")
     run_job("validation.serviced", lambda job: note_service(job, scanner, moment, because), options=RunOptions(run_id, attempt))
 
 
@@ -95,7 +97,10 @@ def show(
 
 @app.command("scanners")
 def scanners(
-    only: Annotated[str | None, typer.Option("--state", help="Only those in this state.", show_default="any")] = None,
+    only: Annotated[
+        Literal["steady", "drifted", "new", "regular", "silent", "few", "flooding", "gone"] | None,
+        typer.Option("--state", help="Only those in this state, or delivering so.", show_default="any"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how each scanner is: against its own history, and in what it delivers."""
@@ -161,9 +166,9 @@ def _print_lines(rows: list[dict[str, Any]]) -> None:
 
 
 def _table(*columns: str, title: str) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    return Table(*columns, title=title)
+    return Table(*(Column(name, overflow="fold") for name in columns), title=title)
 
 
 def _print_table(table: Table) -> None:

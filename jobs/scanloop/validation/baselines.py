@@ -30,7 +30,7 @@ class Wanted:
     view: str
     modality: str
     before: datetime
-    """When the first of the scans to judge was made."""
+    """When the middle one of the scans to judge was made: not the first, or one bag while the clock was wrong would hide the machine's history."""
     calibrated_on: str | None
     """Day of the last calibration as the scans to judge say it, YYYYMMDD."""
 

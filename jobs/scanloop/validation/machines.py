@@ -122,5 +122,5 @@ def _places(stretches: Sequence[Stretch]) -> Iterator[tuple[Stretch, str, list[P
 
 
 def _wanted(stretch: Stretch, view: str, points: Sequence[Point]) -> Wanted:
-    first = stretch.scans[0]
-    return Wanted(stretch.scanner_id, view, first["modality"], points[0].at, first["attributes"].get("calibrated_on"))
+    first, middle = stretch.scans[0], points[len(points) // 2]
+    return Wanted(stretch.scanner_id, view, first["modality"], middle.at, first["attributes"].get("calibrated_on"))

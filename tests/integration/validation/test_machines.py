@@ -115,6 +115,14 @@ def test_a_drifted_machine_is_held_until_it_is_serviced_and_its_scans_are_let_ou
     }
     assert cli(["validation", "show", "no-such-run"]) == 64
     assert cli(["quarantine", "release"]) == 64
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli(["validation", "scanners"]) == 0
+    first_cells = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert "".join(first_cells) == SCANNER, "an id that is cut off cannot be handed to another command"
+    assert cli(["validation", "scanners", "--state", "drfted"]) == 64
+    assert cli(["validation", "serviced", "--scanner", SCANNER, "--since", "2026-03-06", "--because", " "]) == 64
+    assert cli(["quarantine", "show", held[0].quarantine_id]) == 0
+    assert "the scanner that made it had drifted" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -156,6 +164,18 @@ def test_one_odd_bag_is_held_alone(world: World, run_body: Run, machine: FleetMa
         (row,) = connection.execute(sa.select(quarantine)).all()
     assert (row.quarantine_id, row.reason_code) == (scan_id, "failed_validation")
     assert row.reason.startswith("air_is_as_usual (expected: the level of air is within 6 %")
+
+
+@pytest.mark.parametrize("year", [1970, 2001, 2099])
+def test_a_bag_made_while_the_clock_was_wrong_does_not_hide_a_drift(world: World, run_body: Run, machine: FleetMachine, year: int) -> None:
+    deliver(world.catalog, [replace(machine, defects=Defects(gain=0.97))], Delivery(1, 6, 20), pool=4, seed=7)
+    with world.catalog.begin() as connection:
+        waiting = sa.select(scans.c.scan_id).where(scans.c.state == "received").order_by(scans.c.acquired_at)
+        both_views = list(connection.scalars(waiting.limit(2)))
+        wrong = {"acquired_at": datetime(year, 1, 1, tzinfo=UTC)}
+        connection.execute(sa.update(scans).where(scans.c.scan_id.in_(both_views)).values(wrong))
+    assert validated(run_body, "clock") == [machine.scanner_id]
+    assert states(world.catalog) == {"validated": 84, "quarantined": 12}
 
 
 def test_a_machine_that_delivers_two_scans_at_a_time_is_caught_after_a_few(world: World, run_body: Run, machine: FleetMachine) -> None:
