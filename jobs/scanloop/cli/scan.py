@@ -39,7 +39,7 @@ def inspect(
     """Read a file in the sandbox and say what it is: a scan, or a report about scans. Exit code 65 with the reason if it would go to quarantine."""
     from tempfile import TemporaryDirectory
 
-    from scanloop.errors import DataWrong
+    from scanloop.errors import DataWrong, WrongArguments
     from scanloop.scans.decoder_rooms import open_reader
     from scanloop.scans.decoders import chosen_decoders
     from scanloop.scans.errors import ScanRefused
@@ -52,6 +52,9 @@ def inspect(
     decoders = chosen_decoders(read_settings())
     beside = file.with_name(file.name + SUFFIX)
     sidecar = sidecar or (beside if beside.exists() else None)
+    for given in filter(None, (file, sidecar)):
+        if not given.is_file():
+            raise WrongArguments(f"Expected a file, found {str(given)!r}, which is a folder, a pipe or a device.")
     # Copies, so that the confined reader may see these two files and nothing beside them.
     with TemporaryDirectory(prefix="scanloop-") as folder, open_reader(Path(folder), decoders=decoders) as sandbox:
         copy = Path(copyfile(file, Path(folder) / "file"))

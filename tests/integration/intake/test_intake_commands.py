@@ -172,6 +172,17 @@ def test_inspect_says_what_a_file_is_and_writes_its_pictures(command: Command, t
     assert "argus-line-2-sn-7" in command("scan", "inspect", str(file)).stdout
 
 
+def test_inspect_of_what_is_no_file_does_not_wait_for_its_end(command: Command, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "a.png").write_bytes(png(picture()))
+    (tmp_path / "a.png.json").mkdir()
+    for what in ("/dev/zero", str(pipe), str(tmp_path / "a.png")):
+        done = command("scan", "inspect", what)
+        assert (done.returncode, done.stdout) == (64, "")
+        assert "Expected a file, found" in done.stderr
+
+
 def test_inspect_of_what_is_no_scan_gives_the_reason_and_65(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "cut.dcs"
     file.write_bytes(dicos(picture())[:2000])
