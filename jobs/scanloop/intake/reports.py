@@ -6,7 +6,7 @@ the problem named.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -124,14 +124,3 @@ def _problem(content: ReportContent, delivered: str, wanted: Collection[str]) ->
     if not (wanted or content.study_uid or content.bag):
         return "no_reference"
     return ""
-
-
-def mask_keys_of(threats: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Keys of the masks that the `threats` column of a report names, in order."""
-    return [
-        region["mask"]
-        for threat in threats
-        for place in threat["representations"]
-        for region in place["regions"]
-        if region["mask"] is not None
-    ]

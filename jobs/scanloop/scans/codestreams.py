@@ -22,8 +22,6 @@ _MARKER = re.compile(rb"\xff([\x80-\xcf\xd8-\xfe])", re.DOTALL)
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 _JXL_CODESTREAM, _JXL_SIGNATURE = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _JXL_RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-_HT_CAPABILITY = 0x4000
-"""Bit 14 of Rsiz: a CAP marker says which parts beyond T.800 are used."""
 _PART_2 = 0x8000
 
 

@@ -167,7 +167,7 @@ def _row(
 def _changes(now: Mapping[str, Spread | None], plane: str, compared: Comparison, limits: HistoryLimits) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for suffix, points in (("", compared.points), ("_since_calibration", compared.reference)):
-        if len(points) < limits.min_history:
+        if len(points) < min(limits.min_history, REFERENCE):
             continue
         before = {name: spread_of(points, plane, name) for name in (*_LEVELS, *_FIGURES)}
         changes[f"gain_change{suffix}"] = _relative(now["air_level"], before["air_level"], compared.weight, limits.sigmas)

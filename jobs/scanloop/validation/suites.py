@@ -67,8 +67,8 @@ class HistoryLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    min_history: int = Field(default=20, ge=5, le=1000)
-    """Validated scans of a view before a machine is judged at all."""
+    min_history: int = Field(default=20, ge=5, le=60)
+    """Validated scans of a view before a machine is judged at all; at most as many as are looked at (RECENT in `history.py`)."""
     min_scans: int = Field(default=5, ge=3, le=100)
     """Scans that are judged together; a smaller delivery is topped up with the latest validated ones, so that one odd bag is never the majority."""
     sigmas: float = Field(default=5.0, ge=3, le=20)

@@ -7,8 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from scanloop.validation.history import JUDGED_TOGETHER, Past, Point, comparison, cut, gain_change_of, history_rows, point_of
+from scanloop.validation.history import (
+    JUDGED_TOGETHER,
+    RECENT,
+    REFERENCE,
+    Past,
+    Point,
+    comparison,
+    cut,
+    gain_change_of,
+    history_rows,
+    point_of,
+)
 from scanloop.validation.suites import HistoryLimits
 
 LIMITS = HistoryLimits()
@@ -61,6 +73,15 @@ def test_a_slow_fall_is_seen_since_calibration_when_the_last_scans_fell_with_it(
     found = row(points(12, 500, air_peak=0.98 * 0.97), Past(points(60, 400, air_peak=0.98 * 0.971), points(40)))
     assert abs(found["gain_change"]) < 0.003
     assert found["gain_change_since_calibration"] == pytest.approx(-0.03, abs=6e-4)
+
+
+def test_a_suite_that_asks_for_all_the_history_there_can_be_still_compares_with_both_baselines() -> None:
+    limits = HistoryLimits(min_history=RECENT)
+    (found,) = history_rows("argus-1", "top", points(12, 500, air_peak=0.98 * 0.97), Past(points(RECENT), points(REFERENCE)), limits)
+    assert found["gain_change"] == pytest.approx(-0.03, abs=6e-4)
+    assert found["gain_change_since_calibration"] == pytest.approx(-0.03, abs=6e-4)
+    with pytest.raises(ValidationError):
+        HistoryLimits(min_history=RECENT + 1)
 
 
 def test_dead_lines_that_come_one_by_one_add_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +88,16 @@ def test_one_file_makes_a_new_model_and_changes_no_other_suite() -> None:
     assert new.pixels.version != SUITES["projection"].pixels.version
     assert [check.name for check in new.history.checks] == [check.name for check in SUITES["projection"].history.checks]
     assert suite_for(scan("Veritas", "V-620"), (*suites.values(), new)) is new
+
+
+def test_the_documented_suite_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "validation.md").read_text()
+    example = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    new = built(example)[example["suite"]]
+    assert suite_for(scan("MIRADOR", "mx-640"), (*SUITES.values(), new)) is new
+    assert new.limits.min_history == 50
+    (gain,) = (check for check in new.history.checks if check.name == "gain_holds")
+    assert (gain.arguments["min_value"], gain.arguments["max_value"]) == (-0.04, 0.04)
 
 
 def test_a_change_of_severity_is_another_version() -> None:
