@@ -157,8 +157,9 @@ def _write(content: ScanContent, stem: str, out: Path, palette: str) -> list[str
 
     put(f"{stem}.planes.tiff", encode_planes(content.planes, content.bits))
     for name in content.planes:
-        _write_stored(out / f"{stem}.{name}.tiff", content.stored(name))
-        written.append(str(out / f"{stem}.{name}.tiff"))
+        path = out / f"{stem}.{'plane.' if name == 'planes' else ''}{name}.tiff"
+        _write_stored(path, content.stored(name))
+        written.append(str(path))
     transforms = {}
     for view in views_of(content, palette):
         put(f"{stem}.{view.name}.png", encode_png(view.pixels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -79,6 +79,22 @@ def late_sidecars(catalog: Catalog, keys: Sequence[str]) -> dict[str, Kept]:
     query = sa.select(*_KEPT).where(quarantine.c.landing_key.in_(list(pictures)), quarantine.c.state == "held", ~had_one)
     with catalog.read() as connection:
         return {pictures[row.landing_key]: Kept(*row) for row in connection.execute(query.order_by(quarantine.c.quarantine_id))}
+
+
+def held_and_unread_with(catalog: Catalog, sidecars: Mapping[str, str]) -> dict[str, Kept]:
+    """Of these contents, each with the SHA-256 of a sidecar, the ones that intake holds in quarantine and never read with that sidecar."""
+    if not sidecars:
+        return {}
+    held = sa.select(*_KEPT).where(
+        quarantine.c.quarantine_id.in_(list(sidecars)), quarantine.c.state == "held", quarantine.c.stage == "intake"
+    )
+    read = sa.select(deliveries.c.quarantine_id, deliveries.c.content_sha256).where(
+        deliveries.c.quarantine_id.in_(list(sidecars)), deliveries.c.outcome == "sidecar"
+    )
+    with catalog.read() as connection:
+        tried = {(row.quarantine_id, row.content_sha256) for row in connection.execute(read)}
+        kept = [Kept(*row) for row in connection.execute(held)]
+    return {one.sha256: one for one in kept if (one.sha256, sidecars[one.sha256]) not in tried}
 
 
 def deliveries_of(catalog: Catalog, digest: str) -> list[str]:

@@ -105,6 +105,8 @@ class Receiver(ABC, Generic[Wanted]):
         """Content to what this chunk decided about it."""
         self.changes: list[dict[str, Any]] = []
         """Updates of rows that are there, after all that is new."""
+        self.read_again: set[str] = set()
+        """Contents from quarantine that this chunk has read."""
         self.folder = run.workdir / "received"
 
     @abstractmethod
@@ -141,7 +143,7 @@ class Receiver(ABC, Generic[Wanted]):
         known = known_contents(self.run.catalog, sorted({item.sha256 for item in items}))
         unread: dict[str, Item] = {}
         for item in items:
-            if item.again or not (known[item.sha256].is_read or known[item.sha256].is_held or item.sha256 in self.decided):
+            if self._is_unread(item, known[item.sha256]):
                 unread.setdefault(item.sha256, item)
         outcomes = sandbox.read_all(Received(item.path, item.sidecar_path) for item in unread.values())
         first_of: dict[str, Item] = {}
@@ -165,11 +167,17 @@ class Receiver(ABC, Generic[Wanted]):
         for one in keeping:
             self._add_scan(*one)
         for item in items:
-            self._add_deliveries(item, known[item.sha256], is_first=first_of.get(item.sha256) is item)
+            self._add_deliveries(item, known[item.sha256], is_first=item.again is None and first_of.get(item.sha256) is item)
         for item in items:
             item.path.unlink(missing_ok=True)
             if item.sidecar_path is not None:
                 item.sidecar_path.unlink(missing_ok=True)
+
+    def _is_unread(self, item: Item, known: Known) -> bool:
+        if item.again is None:
+            return not (known.is_read or known.is_held or item.sha256 in self.decided)
+        # A delivery with a new sidecar may have had it read already, in this chunk or the one before.
+        return item.sha256 not in self.read_again and not (item.again.state == "held" and known.is_read)
 
     def _columns(self, item: Item, content: ScanContent) -> _Columns:
         """Keep the planes; return them with the columns that come from reading."""
@@ -205,6 +213,7 @@ class Receiver(ABC, Generic[Wanted]):
     def _read_again(self, item: Item, content: Kept, outcome: Content | ScanRefused) -> None:
         """A content from quarantine: back there with the reason of today, or into the catalog."""
         self.counts["reread"] += 1
+        self.read_again.add(item.sha256)
         was = {"table": "quarantine", "key": {"quarantine_id": item.sha256}, "expect": {"state": content.state}}
         if isinstance(outcome, ScanRefused):
             held = {"state": "held", "reason_code": outcome.reason_code, "reason": outcome.message}

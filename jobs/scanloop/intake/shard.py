@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ from typing import Any
 from scanloop.errors import ObjectNotFound, WrongArguments
 from scanloop.execution import JobRun
 from scanloop.intake.fairness import in_turns
-from scanloop.intake.landing import Shard, delivery_id
-from scanloop.intake.ledger import known_deliveries, sidecar_of
+from scanloop.intake.landing import Shard, delivery_id, scanner_folder
+from scanloop.intake.ledger import held_and_unread_with, known_deliveries, sidecar_of
 from scanloop.intake.poll import Poller
 from scanloop.intake.receive import OUTCOMES, Item, Receiver
 from scanloop.intake.rows import RAW_PREFIX, raw_key
 from scanloop.intake.work import Kept, Work, decode_work, plan_of
+from scanloop.scans.sandbox import Sandbox
 from scanloop.scans.sidecar import SUFFIX
 from scanloop.steps import step
 from scanloop.store import Store, StoredObject, open_store
@@ -95,6 +98,23 @@ class _ShardIngest(Receiver[Work]):
         ids = {delivery_id(self.landing, item.delivery.file): item for item in work if item.delivery is not None}
         known = known_deliveries(self.run.catalog, list(ids))
         return [item for item in work if item.delivery is None or delivery_id(self.landing, item.delivery.file) not in known]
+
+    def _receive(self, sandbox: Sandbox, keepers: ThreadPoolExecutor, items: list[Item]) -> None:
+        super()._receive(sandbox, keepers, self._with_new_sidecars(items))
+
+    def _with_new_sidecars(self, items: list[Item]) -> list[Item]:
+        """The same; contents in quarantine that come again from their scanner, with a sidecar that is new to them, are to be read again."""
+        brought = {item.sha256: item.sidecar_sha256 for item in items if item.again is None and item.sidecar_sha256 is not None}
+        held = held_and_unread_with(self.run.catalog, brought)
+        return [
+            replace(item, again=held[item.sha256])
+            if item.sidecar_sha256 is not None
+            and item.sidecar_sha256 == brought.get(item.sha256)
+            and item.sha256 in held
+            and scanner_folder(held[item.sha256].landing_key) == scanner_folder(item.landing_key)
+            else item
+            for item in items
+        ]
 
     def _keep(self, store: Store, found: StoredObject, path: Path) -> StoredObject:
         """Bring an object to `path` and into the store under its own digest."""

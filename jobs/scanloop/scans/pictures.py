@@ -42,7 +42,7 @@ def views_of(content: ScanContent, palette: Palette | str = "standard") -> Itera
     for name, pixels in planes.items():
         yield View(name, "grey", IDENTITY, grey(pixels))
     if _has_colours(planes.keys()):
-        yield View("colour", "colour", IDENTITY, as_seen(planes, palette))
+        yield View(_colour_name(planes.keys()), "colour", IDENTITY, as_seen(planes, palette))
 
 
 def listed_views(content: ScanContent) -> list[dict[str, Any]]:
@@ -51,8 +51,9 @@ def listed_views(content: ScanContent) -> list[dict[str, Any]]:
     A picture of a plane as it is has no transform here: ten million scans would say ten million times that nothing was done.
     """
     if not content.is_volume:
-        names = [*content.planes, *(["colour"] if _has_colours(content.planes.keys()) else [])]
-        return [{"name": name, "kind": "colour" if name == "colour" else "grey"} for name in names]
+        planes = content.planes.keys()
+        colours = [{"name": _colour_name(planes), "kind": "colour"}] if _has_colours(planes) else []
+        return [*({"name": name, "kind": "grey"} for name in planes), *colours]
     depth, height, width = next(iter(content.planes.values())).shape
     planned = plan_projections((depth, height, width), content.spacing_mm)
     return [
@@ -62,6 +63,11 @@ def listed_views(content: ScanContent) -> list[dict[str, Any]]:
 
 def _has_colours(names: Collection[str]) -> bool:
     return {"high", "low"} <= set(names) or is_coloured(names)
+
+
+def _colour_name(names: Collection[str]) -> str:
+    """`colour`; with an ending that no plane's name can have where a plane is called so."""
+    return "colour-picture" if "colour" in names else "colour"
 
 
 def transform_of(views: list[Mapping[str, Any]], name: str) -> ViewTransform:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
@@ -80,7 +81,7 @@ def read_sidecar(content: bytes) -> Sidecar:
     if len(content) > MAX_SIDECAR_BYTES:
         raise ScanRefused("sidecar_invalid", f"Expected a sidecar of at most {MAX_SIDECAR_BYTES} bytes, found {len(content)}.")
     try:
-        return Sidecar.model_validate_json(content)
+        return Sidecar.model_validate_json(content.removeprefix(BOM_UTF8))
     except (ValidationError, OverflowError) as error:
         first = (
             error.errors(include_input=False, include_context=False)[0]

@@ -273,6 +273,36 @@ def test_a_released_content_is_read_again_with_a_sidecar_that_came_later(folder_
     assert {"content.quarantined", "content.released", "scan.received"} <= actions
 
 
+@pytest.mark.parametrize("first", [None, b"{", sidecar(planes=["high", "low", "zeff"])])
+@pytest.mark.parametrize("again", ["B6_top.png", "B6_top_resent.png"])
+def test_a_picture_delivered_again_with_a_right_sidecar_is_read(folder_site: Site, first: bytes | None, again: str) -> None:
+    day = "north-terminal/SN-7/2026-03-01"
+    digest = folder_site.deliver(f"{day}/B6_top.png", png(picture(6)), first)
+    assert folder_site.ingest()["quarantined"] == 1
+    folder_site.deliver(f"{day}/{again}", png(picture(6)), b"still none")
+    counts = folder_site.ingest()
+    assert (counts["reread"], counts["quarantined"], folder_site.left()) == (1, 1, [])
+    assert [(row["state"], row["reason_code"]) for row in folder_site.rows(quarantine)] == [("held", "sidecar_invalid")]
+    for name in (again, "B6_top_once_more.png"):
+        folder_site.deliver(f"{day}/{name}", png(picture(6)), sidecar())
+    counts = folder_site.ingest()
+    assert (counts["reread"], counts["duplicates"], counts["sidecars"], folder_site.left()) == (1, 2, 2, [])
+    assert [row["scan_id"] for row in folder_site.rows(scans)] == [digest]
+    assert [row["state"] for row in folder_site.rows(quarantine)] == ["released"]
+    outcomes = sorted(row["outcome"] for row in folder_site.rows(deliveries) if row["landing_key"].endswith(".png"))
+    assert outcomes == ["duplicate"] * 3 + ["scan"]
+    folder_site.deliver(f"{day}/{again}", png(picture(6)), sidecar(view="side"))
+    assert folder_site.ingest()["reread"] == 0
+
+
+def test_another_scanner_does_not_speak_for_a_picture_in_quarantine(folder_site: Site) -> None:
+    folder_site.deliver("north-terminal/SN-7/2026-03-01/B6_top.png", png(picture(6)))
+    folder_site.ingest()
+    folder_site.deliver("north-terminal/SN-8/2026-03-01/B6_top.png", png(picture(6)), sidecar())
+    counts = folder_site.ingest()
+    assert (counts["reread"], counts["quarantined"], folder_site.rows(scans)) == (0, 1, [])
+
+
 def test_a_released_content_that_still_cannot_be_read_goes_back(folder_site: Site) -> None:
     digest = folder_site.deliver("south-terminal/0042/2026-03-01/note.txt", b"no scan")
     folder_site.ingest()

@@ -183,6 +183,19 @@ def test_inspect_of_what_is_no_file_does_not_wait_for_its_end(command: Command, 
         assert "Expected a file, found" in done.stderr
 
 
+def test_inspect_writes_each_plane_whatever_it_is_called(command: Command, tmp_path: Path) -> None:
+    planes = {"high": picture(2)["high"], "low": picture(2)["low"], "colour": picture(3)["high"], "planes": picture(3)["low"]}
+    (tmp_path / "bag.png").write_bytes(png(planes))
+    (tmp_path / "bag.png.json").write_bytes(sidecar(planes=list(planes)))
+    done = command("scan", "inspect", str(tmp_path / "bag.png"), "--json", "--out", str(tmp_path / "out"))
+    written = json.loads(done.stdout)["written"]
+    assert len(set(written)) == len(written) == len(list((tmp_path / "out").iterdir())) == 11
+    for name, pixels in planes.items():
+        path = tmp_path / "out" / f"bag.{'plane.' if name == 'planes' else ''}{name}.tiff"
+        assert (tifffile.imread(path) == pixels).all()
+    assert imagecodecs.png_decode((tmp_path / "out" / "bag.colour-picture.png").read_bytes()).ndim == 3
+
+
 def test_inspect_of_what_is_no_scan_gives_the_reason_and_65(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "cut.dcs"
     file.write_bytes(dicos(picture())[:2000])

@@ -226,6 +226,10 @@ def test_planes_that_do_not_fit_are_refused(planes: list[str]) -> None:
         read_scan(png(PLANES), sidecar(planes=planes))
 
 
+def test_a_sidecar_may_begin_with_a_byte_order_mark() -> None:
+    assert read_scan(png(PLANES), b"\xef\xbb\xbf" + sidecar()).metadata == read_scan(png(PLANES), sidecar()).metadata
+
+
 def test_pictures_need_their_sidecar() -> None:
     for content in (png(PLANES), tiff(PLANES)):
         with pytest.raises(ScanRefused) as refusal:

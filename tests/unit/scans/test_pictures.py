@@ -24,6 +24,9 @@ def volume() -> np.ndarray:
 CONTENTS = {
     "two energies": ScanContent(picture(1), {"high": 16, "low": 16}, ScanMetadata(), "png"),
     "one plane": ScanContent({"high": picture(1)["high"]}, {"high": 16}, ScanMetadata(), "png"),
+    "a plane called as the picture": ScanContent(
+        {**picture(1), "colour": picture(2)["high"]}, {"high": 16, "low": 16, "colour": 16}, ScanMetadata(), "png"
+    ),
     "volume": ScanContent({"density": volume()}, {"density": 16}, ScanMetadata(modality="CT"), "dicos", spacing_mm=(2.0, 1.0, 1.0)),
 }
 
@@ -33,6 +36,7 @@ def test_what_is_listed_is_what_is_made(content: ScanContent) -> None:
     made = list(views_of(content))
     listed = json.loads(json.dumps(listed_views(content)))
     assert [(view.name, view.kind) for view in made] == [(one["name"], one["kind"]) for one in listed]
+    assert len({view.name for view in made}) == len(made)
     for view in made:
         assert transform_of(listed, view.name) == view.transform
         assert view.pixels.dtype == np.uint8
