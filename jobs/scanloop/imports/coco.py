@@ -81,6 +81,8 @@ def parse_coco(content: bytes) -> Index:
     for position, annotation in enumerate(coco.annotations):
         own = _usable(annotation.id)
         entry = words(f"annotation {annotation.id}") if own is not None else f"annotation at place {position}"
+        if _is_odd(annotation.id):
+            problems.append(IndexProblem("id_odd", entry, "a whole number from 0", words(repr(annotation.id))))
         seen[own] += own is not None
         if own is not None and seen[own] == 2:
             problems.append(IndexProblem("id_twice", entry, "an id of its own", "another annotation with it"))

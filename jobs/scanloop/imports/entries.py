@@ -56,7 +56,7 @@ class Entry(Struct, frozen=True):
     height_px: int | None
     """Its height as the index says."""
     boxes: tuple[EntryBox, ...]
-    """Boxes of categories that are mapped."""
+    """Boxes of categories that are mapped, looked for or not."""
     looked_for: tuple[str, ...]
     """Categories that the set speaks about for this image, boxes or none, sorted."""
     sha256: str = ""
@@ -192,13 +192,12 @@ class Entries:
         looked_for = self.all_ids - unsure if image.is_trusted and None not in unsure else set()
         if said is not None and (said.present or said.absent):
             looked_for = self._compared_with_list(split, image, boxes, said, looked_for, is_listed_only=is_listed_only)
-        kept = tuple(box for box in boxes if box.category in looked_for)
         plain = PurePosixPath(path)
         bag = plain.stem if self.preset.is_bag_a_stem else str(plain.with_suffix(""))
         if len(bag) > MAX_BAG or clean_text(bag) != bag:
             bag = hashlib.sha256(bag.encode()).hexdigest()[:32]
         sizes = (image.width_px, image.height_px)
-        return Entry(path, split.split.name, bag, index, image.entry, *sizes, kept, tuple(sorted(looked_for)))
+        return Entry(path, split.split.name, bag, index, image.entry, *sizes, tuple(boxes), tuple(sorted(looked_for)))
 
     def _boxes(self, index: str, image: IndexImage) -> tuple[list[EntryBox], set[str | None]]:
         """The boxes under the taxonomy's names, and the categories of which one was left out; None among them: it may be any."""

@@ -306,3 +306,24 @@ def test_the_commands_without_a_deployment(
     assert "Gun → pistol" in capsys.readouterr().err
     assert scanloop(["import", "check", "nothing", str(pidray)]) == 64
     assert not (tmp_path / "never").exists()
+
+
+def test_one_wrong_box_does_not_hide_another_of_the_same_image(pidray: Path) -> None:
+    def plant(index: Any) -> None:
+        gun = index["annotations"][0]
+        more = [
+            {**gun, "id": 90, "bbox": [1, 2, 0, 4]},
+            {**gun, "id": 91, "bbox": [500, 500, 9, 9]},
+            {**gun, "id": "x", "bbox": [70, 50, 40, 9]},
+        ]
+        index["annotations"] += more
+
+    edit(pidray / TRAIN, plant)
+    result, problems = check_import(source("pidray", pidray, splits=("train",)), lambda *_: None)
+    assert [(one.kind, one.entry) for one in problems.kept] == [
+        ("id_odd", "annotation x"),
+        ("box_without_area", "image 0, annotation 90"),
+        ("box_outside", "image 0, annotation 91"),
+        ("box_clipped", "image 0, annotation x"),
+    ]
+    assert result["boxes"] == 2
