@@ -85,9 +85,9 @@ def print_report(facts: dict[str, Any]) -> None:
     """The facts as a table."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", "", show_header=False)
+    table = Table("", Column(overflow="fold"), show_header=False)
     for name, value in facts.items():
         if name != "threats":
             table.add_row(name, escape(_shown(value)))

@@ -85,9 +85,9 @@ def show(
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", "", show_header=False)
+    table = Table("", Column(overflow="fold"), show_header=False)
     for name in ("report_id", "tdr_type", "decision", "decided_at", "site_id", "bag_id", "study_uid", "state", "problem", "problem_means"):
         table.add_row(name, escape(str(shown[name] if shown[name] is not None else "")))
     table.add_row("waits for", escape(", ".join(uid for uid in row["wanted"] if uid not in {match["uid"] for match in row["matches"]})))

@@ -180,9 +180,9 @@ def _write_stored(path: Path, numbers: np.ndarray) -> None:
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", "", show_header=False)
+    table = Table("", Column(overflow="fold"), show_header=False)
     for name, value in facts.items():
         if name not in ("statistics", "planes", "views"):
             table.add_row(name, escape(_shown(value)))

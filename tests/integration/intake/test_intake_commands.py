@@ -169,7 +169,9 @@ def test_inspect_says_what_a_file_is_and_writes_its_pictures(command: Command, t
     )
     colour = imagecodecs.png_decode((tmp_path / "out" / "bag.colour.png").read_bytes())
     assert colour.shape == (*planes["high"].shape, 3)
-    assert "argus-line-2-sn-7" in command("scan", "inspect", str(file)).stdout
+    table = "".join(line.split("│")[2].strip() for line in command("scan", "inspect", str(file)).stdout.splitlines() if "│" in line)
+    assert "argus-line-2-sn-7" in table
+    assert facts["scan_id"] in table
 
 
 def test_inspect_of_what_is_no_file_does_not_wait_for_its_end(command: Command, tmp_path: Path) -> None:
