@@ -9,7 +9,7 @@ from datetime import UTC
 from typing import Any
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError, model_validator
 
 from scanloop.scans.content import ScanMetadata, clean_text
 from scanloop.scans.errors import ScanRefused
@@ -23,7 +23,8 @@ SUFFIX = ".json"
 class Sidecar(BaseModel):
     """What an exporter writes beside a PNG, TIFF or JPEG. Other fields may be there; they are not read."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=False)
+    # Serial numbers and bags are numbers to some exporters.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=False, coerce_numbers_to_str=True)
 
     manufacturer: str = Field(default="", max_length=256)
     model: str = Field(default="", max_length=256)
@@ -39,6 +40,12 @@ class Sidecar(BaseModel):
     is_projected: bool = False
     dataset: Any = None
     split: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, content: Any) -> Any:
+        """Null is how some exporters say that they do not say."""
+        return {name: value for name, value in content.items() if value is not None} if isinstance(content, dict) else content
 
     def metadata(self) -> ScanMetadata:
         """The same facts in the form that every format shares."""

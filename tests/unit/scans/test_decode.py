@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,12 @@ def test_planes_that_do_not_fit_are_refused(planes: list[str]) -> None:
 
 def test_a_sidecar_may_begin_with_a_byte_order_mark() -> None:
     assert read_scan(png(PLANES), b"\xef\xbb\xbf" + sidecar()).metadata == read_scan(png(PLANES), sidecar()).metadata
+
+
+def test_a_sidecar_may_hold_nulls_and_numbers() -> None:
+    said = json.loads(sidecar()) | {"issuer": None, "acquired_at": None, "is_projected": None, "serial": 4711, "bag_id": 123}
+    about = read_scan(png(), json.dumps(said).encode()).metadata
+    assert (about.issuer, about.acquired_at, about.is_projected, about.serial, about.bag) == ("", None, False, "4711", "123")
 
 
 def test_pictures_need_their_sidecar() -> None:
