@@ -179,7 +179,8 @@ def _image_ids(images: list[_Image], problems: list[IndexProblem]) -> tuple[list
         if isinstance(own, int):
             if is_ordered and before is not None and own < before:
                 is_ordered = False
-                problems.append(IndexProblem("id_order", entry, f"ids that grow, so one from {before}", f"{own}; others may follow"))
+                expected, found = words(f"ids that grow, so one from {before}"), words(f"{own}; others may follow")
+                problems.append(IndexProblem("id_order", entry, expected, found))
             before = own
     return ids, twice
 

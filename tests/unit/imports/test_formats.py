@@ -260,6 +260,14 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         assert decode_index(encode(index)) == index
 
 
+def test_ids_of_any_length_are_told_in_few_words() -> None:
+    index = sets.coco({"a.png": [], "b.png": []}, sets.PIDRAY[:7])
+    index["images"][0]["id"] = 1e133
+    read = parse_coco(as_bytes(index))
+    assert "id_order" in kinds(read)
+    assert kinds(decode_index(encode(read))) == kinds(read)
+
+
 @given(st.data())
 def test_any_change_to_an_index_is_read_or_refused(data: Any) -> None:
     """Structure-aware: a value of a valid index becomes any JSON value."""
