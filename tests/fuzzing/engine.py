@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import random
+import re
 import resource
 import signal
 import struct
@@ -174,7 +175,10 @@ class Engine:
 
 def peak_mib() -> float:
     """Most memory that this process ever held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which begins with that of the process that started this one (getrusage(2), fork(2), execve(2)).
+    said = re.search(rb"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_bytes(), re.MULTILINE)
+    assert said is not None
+    return int(said[1]) / 1024
 
 
 def main() -> None:
