@@ -57,8 +57,8 @@ def entry_hash(seq: int, at: datetime, entry: Mapping[str, Any], previous_hash: 
 
 
 def _hash(content: tuple[Any, ...]) -> str:
-    """`content` ends with the details. Both encoders write the same bytes where there is no float; the fast one takes what nearly all entries are."""
-    is_plain = all(type(value) is str for value in (*content[2:-1], *content[-1].values()))
+    """`content` is a number, texts, and the details. Both encoders write the same bytes where there is no float; the fast one takes most entries."""
+    is_plain = all(type(value) is str for value in content[-1].values())
     return hashlib.sha256(_ENCODE_PLAIN(content) if is_plain else _ENCODE(content).encode()).hexdigest()
 
 

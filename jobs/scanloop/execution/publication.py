@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -181,18 +181,19 @@ def apply(connection: sa.Connection, publication: Publication, *, run_id: str, a
         DataWrong: it is no publication.
     """
     batch: list[Insert] = []
+    columns: KeysView[str] = {}.keys()
     for change in publication:
         if batch and (
-            isinstance(change, Update)
-            or len(batch) >= BATCH_ROWS
-            or (change.table, change.row.keys()) != (batch[0].table, batch[0].row.keys())
+            isinstance(change, Update) or len(batch) >= BATCH_ROWS or change.table != batch[0].table or change.row.keys() != columns
         ):
             yield from _insert(connection, batch, run_id, actor)
             batch = []
         if isinstance(change, Update):
             yield from _update(connection, change, run_id, actor)
-        else:
-            batch.append(change)
+            continue
+        if not batch:
+            columns = change.row.keys()
+        batch.append(change)
     if batch:
         yield from _insert(connection, batch, run_id, actor)
 
