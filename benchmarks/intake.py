@@ -79,6 +79,7 @@ class Bench:
         """Environment of the commands of a new deployment."""
         self.made += 1
         home = self.folder / f"home-{self.made}"
+        home.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SCANLOOP_")}
         found = kept | {"SCANLOOP_HOME": str(home), "SCANLOOP_DATABASE_URL": self.make_catalog(), "SCANLOOP_PROGRESS": "log"}
         for name in ("store", "landing"):
