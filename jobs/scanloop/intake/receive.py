@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from scanloop.allocator import keep_freed_memory
 from scanloop.execution import JobRun
 from scanloop.intake.landing import delivered_site
 from scanloop.intake.ledger import Known, deliveries_of, known_contents
@@ -119,6 +120,7 @@ class Receiver(ABC, Generic[Wanted]):
 
     def _receive_all(self, work: Sequence[Wanted]) -> None:
         """Bring one batch while the one before is read; then describe what is to change in the catalog."""
+        keep_freed_memory()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         reader = open_reader(self.folder, decoders=chosen_decoders(self.run.settings))

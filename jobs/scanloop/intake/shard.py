@@ -118,8 +118,7 @@ class _ShardIngest(Receiver[Work]):
 
     def _keep(self, store: Store, found: StoredObject, path: Path) -> StoredObject:
         """Bring an object to `path` and into the store under its own digest."""
-        store.download(found.key, path)
-        kept = self.run.store.put_content(RAW_PREFIX, path, is_given=True, is_lazy=True)
+        kept = self.run.store.put_content(RAW_PREFIX, store.fetch(found.key, path), is_given=True, is_lazy=True)
         step("intake.after_raw")
         return kept
 

@@ -25,6 +25,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from scanloop.allocator import keeping_environment
 from scanloop.errors import WorldUnavailable
 from scanloop.scans.answers import Answer, clean_sentence, content_of, report_of
 from scanloop.scans.confine import CPU_S, MEMORY_BYTES, cpu_s
@@ -156,6 +157,7 @@ class Sandbox:
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "1",
+            **keeping_environment(),
         }
         said = self._folder / "said"
         with said.open("wb") as errors:
@@ -201,7 +203,7 @@ class Sandbox:
             selector.register(self._child.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 left = deadline - time.monotonic()
-                if left <= 0 or not selector.select(left) or len(self._buffer) > MAX_ANSWER_BYTES:
+                if len(self._buffer) > MAX_ANSWER_BYTES or left <= 0 or not selector.select(left):
                     return None
                 part = os.read(self._child.stdout.fileno(), 1 << 16)
                 if not part:
@@ -214,6 +216,9 @@ class Sandbox:
     def _blame(self, allowed_s: int) -> ScanRefused:
         """Why the child gave no answer; ends it if it still lives. `allowed_s` is the processor time that the file had."""
         assert self._child is not None
+        if len(self._buffer) > MAX_ANSWER_BYTES:
+            self._stop()
+            return ScanRefused("reader_died", f"The process that read it answered with more than {MAX_ANSWER_BYTES} bytes.")
         try:
             status = self._child.wait(_END_S if self._is_closed else 0.2)
         except subprocess.TimeoutExpired:

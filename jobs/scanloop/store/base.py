@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from typing_extensions import Buffer
+
 from scanloop.errors import ObjectConflict, ObjectCorrupt, WrongArguments
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
+Content = Buffer | Path
+"""What is to be stored: bytes in memory, or a file."""
 _KEY = re.compile(r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,1023}$")
 
 
@@ -45,10 +49,10 @@ def check_key(key: str) -> str:
     return key
 
 
-def sha256_of(data: bytes | Path) -> tuple[str, int]:
+def sha256_of(data: Content) -> tuple[str, int]:
     """The hex SHA-256 and the length of bytes or of a file, read in chunks."""
-    if isinstance(data, bytes):
-        return hashlib.sha256(data).hexdigest(), len(data)
+    if not isinstance(data, Path):
+        return hashlib.sha256(data).hexdigest(), memoryview(data).nbytes
     digest, size = hashlib.sha256(), 0
     with data.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
@@ -58,13 +62,13 @@ def sha256_of(data: bytes | Path) -> tuple[str, int]:
 
 
 @contextmanager
-def opened(data: bytes | Path) -> Iterator[BinaryIO]:
+def opened(data: Content) -> Iterator[BinaryIO]:
     """Bytes or a file, to be read from its start."""
-    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source:
+    with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source:
         yield source
 
 
-def is_equal(chunks: Iterable[bytes], data: bytes | Path) -> bool:
+def is_equal(chunks: Iterable[bytes], data: Content) -> bool:
     """Whether `chunks`, one after the other, are exactly `data`."""
     with opened(data) as source:
         return all(source.read(len(chunk)) == chunk for chunk in chunks) and not source.read(1)
@@ -75,7 +79,7 @@ class Store(ABC):
 
     url: str
 
-    def put(self, key: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
+    def put(self, key: str, data: Content, *, content_type: str | None = None) -> StoredObject:
         """Write `data` under `key`, whatever was there, and verify it by reading it back.
 
         Raises:
@@ -85,7 +89,7 @@ class Store(ABC):
         written = self._write(check_key(key), data, content_type)
         return self._verified(written, data)
 
-    def put_if_absent(self, key: str, data: bytes | Path, *, owner: str) -> StoredObject:
+    def put_if_absent(self, key: str, data: Content, *, owner: str) -> StoredObject:
         """Write `data` under `key` unless something is there; of several writers exactly one succeeds.
 
         An earlier success of the same `owner` whose reply was lost, or whose process was killed, is a success again (with the content of
@@ -98,9 +102,7 @@ class Store(ABC):
         written = self._write_if_absent(check_key(key), data, owner)
         return self._verified(written, None if written.sha256 else data)
 
-    def put_content(
-        self, prefix: str, data: bytes | Path, suffix: str = "", *, is_given: bool = False, is_lazy: bool = False
-    ) -> StoredObject:
+    def put_content(self, prefix: str, data: Content, suffix: str = "", *, is_given: bool = False, is_lazy: bool = False) -> StoredObject:
         """Write `data` under its own SHA-256: `prefix/aa/<sha256><suffix>`. Writing it again changes nothing, but heals what was damaged.
 
         What lies there afterwards was read back and compared. `is_given` says that nobody will change the file `data` again, so that a store
@@ -144,7 +146,7 @@ class Store(ABC):
         """Whether `key` exists with exactly this content."""
         return self.head(key) is not None and self._digest(key)[0] == sha256
 
-    def _verified(self, written: StoredObject, data: bytes | Path | None) -> StoredObject:
+    def _verified(self, written: StoredObject, data: Content | None) -> StoredObject:
         """Re-read `written` and compare with `data` (None: only compute its digest)."""
         found, size = self._digest(written.key)
         if data is not None and (found, size) != sha256_of(data):
@@ -156,18 +158,18 @@ class Store(ABC):
         """SHA-256 and length of what is stored, read in chunks."""
 
     @abstractmethod
-    def _write(self, key: str, data: bytes | Path, content_type: str | None) -> StoredObject: ...
+    def _write(self, key: str, data: Content, content_type: str | None) -> StoredObject: ...
 
     @abstractmethod
-    def _write_if_absent(self, key: str, data: bytes | Path, owner: str) -> StoredObject:
+    def _write_if_absent(self, key: str, data: Content, owner: str) -> StoredObject:
         """As `put_if_absent`, before verification; `sha256` is set only when an earlier write of the same owner was found."""
 
     @abstractmethod
-    def _write_new(self, key: str, data: bytes | Path, *, is_given: bool, is_lazy: bool) -> bool:
+    def _write_new(self, key: str, data: Content, *, is_given: bool, is_lazy: bool) -> bool:
         """Write `data` unless something is there, whoever wrote it; whether it was written."""
 
     @abstractmethod
-    def _found_equal(self, key: str, data: bytes | Path) -> StoredObject | None:
+    def _found_equal(self, key: str, data: Content) -> StoredObject | None:
         """Read back what is stored, in chunks, and compare it with `data` byte by byte; None if it differs or is not there."""
 
     @abstractmethod
@@ -181,6 +183,10 @@ class Store(ABC):
     @abstractmethod
     def download(self, key: str, path: Path) -> Path:
         """Copy the content to `path`, in chunks, appearing there whole or not at all. Raises ObjectNotFound."""
+
+    def fetch(self, key: str, path: Path) -> Content:
+        """As `download`; returns the content in memory where it is there anyway, and `path` otherwise. Raises ObjectNotFound."""
+        return self.download(key, path)
 
     @abstractmethod
     def head(self, key: str) -> StoredObject | None:

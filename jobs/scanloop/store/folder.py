@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from scanloop.errors import ObjectConflict, ObjectNotFound, StoreUnavailable
-from scanloop.store.base import CHUNK_BYTES, Store, StoredObject, check_key, is_equal, opened, sha256_of
+from scanloop.store.base import CHUNK_BYTES, Content, Store, StoredObject, check_key, is_equal, opened, sha256_of
 
 log = logging.getLogger(__name__)
 ASIDE = ".scanloop-aside"
@@ -46,7 +46,7 @@ class FolderStore(Store):
     def uri(self, key: str) -> str:
         return self._path(key).as_uri()
 
-    def _write_aside(self, key: str, aside: Path, data: bytes | Path, *, is_lazy: bool = False) -> None:
+    def _write_aside(self, key: str, aside: Path, data: Content, *, is_lazy: bool = False) -> None:
         with opened(data) as source, self._explained(key), aside.open("wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
             target.flush()
@@ -64,7 +64,7 @@ class FolderStore(Store):
             hint = " Make room and run again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             raise StoreUnavailable(f"The store {self.url} failed on {key!r}: {error.strerror}.{hint}") from None
 
-    def _write(self, key: str, data: bytes | Path, content_type: str | None = None) -> StoredObject:
+    def _write(self, key: str, data: Content, content_type: str | None = None) -> StoredObject:
         path, aside = self._path(key), self.root / ASIDE / uuid4().hex
         try:
             self._write_aside(key, aside, data)
@@ -76,7 +76,7 @@ class FolderStore(Store):
             aside.unlink(missing_ok=True)
         return self._object(key, path)
 
-    def _write_new(self, key: str, data: bytes | Path, *, is_given: bool, is_lazy: bool) -> bool:
+    def _write_new(self, key: str, data: Content, *, is_given: bool, is_lazy: bool) -> bool:
         path, aside = self._path(key), self.root / ASIDE / uuid4().hex
         if path.exists():
             return False
@@ -93,7 +93,7 @@ class FolderStore(Store):
             aside.unlink(missing_ok=True)
         return True
 
-    def _found_equal(self, key: str, data: bytes | Path) -> StoredObject | None:
+    def _found_equal(self, key: str, data: Content) -> StoredObject | None:
         path = self._path(key)
         try:
             found = self._object(key, path)
@@ -114,7 +114,7 @@ class FolderStore(Store):
             finally:
                 os.close(descriptor)
 
-    def _write_if_absent(self, key: str, data: bytes | Path, owner: str) -> StoredObject:
+    def _write_if_absent(self, key: str, data: Content, owner: str) -> StoredObject:
         path = self._path(key)
         claim = self.root / ASIDE / f"{hashlib.sha256(key.encode()).hexdigest()}.{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
         if _is_same_file(claim, path):

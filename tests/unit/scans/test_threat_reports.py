@@ -327,6 +327,21 @@ def test_a_process_that_lies_about_a_report_is_not_believed(tmp_path: Path, monk
     assert refusal.value.reason_code in ("reader_died", "malformed", "too_large")
 
 
+def test_an_answer_without_an_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = """
+import json, sys
+print(json.dumps({"confined": {}}), flush=True)
+sys.stdin.readline()
+while True:
+    sys.stdout.write("x" * 65536)
+"""
+    monkeypatch.setattr(room, "_READER", ("-c", endless))
+    (tmp_path / "file").write_bytes(FULL)
+    with Sandbox(tmp_path) as sandbox, pytest.raises(ScanRefused, match="answered with more than") as refusal:
+        sandbox.read(tmp_path / "file")
+    assert refusal.value.reason_code == "reader_died"
+
+
 def test_an_algorithm_that_a_process_gives_a_person_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(bytes(8))
     answer = answers.ReportAnswer.model_validate(_lie(tdr_type="operator", algorithm=[PEOPLE]))
