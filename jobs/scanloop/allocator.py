@@ -1,8 +1,11 @@
-"""What the C library does with memory that was freed."""
+"""What the C library does with memory that was freed, and when Python looks for what nobody can reach."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 ARRAY_BYTES = 32 << 20
 """Arrays up to this size are taken from memory that the process has; glibc takes no larger limit."""
@@ -27,3 +30,19 @@ def keep_freed_memory() -> bool:
 def keeping_environment() -> dict[str, str]:
     """The same for a process that is to be started. Source: mallopt(3)."""
     return {"MALLOC_MMAP_THRESHOLD_": str(ARRAY_BYTES), "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES)}
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Without the search for cycles of garbage meanwhile, for work that makes many small objects and no cycles.
+
+    Every few hundred objects that are alive start a search, some of them through all that the process ever made: it took a third of the time in
+    which rows reach the catalog. What nobody refers to is freed as always.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from scanloop.allocator import collection_paused
 from scanloop.catalog.copying import copy_rows
 from scanloop.catalog.tables import audit_head, audit_log
 
@@ -53,12 +54,17 @@ def entry_hash(seq: int, at: datetime, entry: Mapping[str, Any], previous_hash: 
     Source: hash chains as in Haber and Stornetta, "How to time-stamp a digital document", 1991.
     """
     said_at = at.astimezone(UTC).isoformat(timespec="microseconds")
-    return _hash((seq, said_at, previous_hash, *(entry[name] for name in _NAMES), dict(entry["details"])))
+    details = dict(entry["details"])
+    return _hash((seq, said_at, previous_hash, *(entry[name] for name in _NAMES), details), is_plain=_is_plain(details))
 
 
-def _hash(content: tuple[Any, ...]) -> str:
+def _is_plain(details: Mapping[str, Any]) -> bool:
+    """Whether details hold texts only, as most do."""
+    return all(type(value) is str for value in details.values())
+
+
+def _hash(content: tuple[Any, ...], *, is_plain: bool) -> str:
     """`content` is a number, texts, and the details. Both encoders write the same bytes where there is no float; the fast one takes most entries."""
-    is_plain = all(type(value) is str for value in content[-1].values())
     return hashlib.sha256(_ENCODE_PLAIN(content) if is_plain else _ENCODE(content).encode()).hexdigest()
 
 
@@ -83,16 +89,19 @@ def append(connection: sa.Connection, entries: Iterable[Entry]) -> tuple[int, st
     at: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     said_at = at.astimezone(UTC).isoformat(timespec="microseconds")
     source = iter(entries)
-    while batch := list(islice(source, BATCH)):
-        rows = []
-        for entry in batch:
-            seq += 1
-            details = _stored(entry.details)
-            content = (seq, said_at, previous, entry.actor, entry.action, entry.subject_kind, entry.subject_id, entry.run_id, details)
-            digest = _hash(content)
-            rows.append((*content[3:], seq, said_at, previous, digest))
-            previous = digest
-        copy_rows(connection, f"COPY {audit_log.name} ({', '.join(_COLUMNS)}) FROM STDIN", audit_log, _COLUMNS, rows)
+    with collection_paused():
+        while batch := list(islice(source, BATCH)):
+            rows = []
+            for entry in batch:
+                seq += 1
+                details = entry.details
+                if not (is_plain := _is_plain(details)):
+                    details = _stored(details)
+                content = (seq, said_at, previous, entry.actor, entry.action, entry.subject_kind, entry.subject_id, entry.run_id, details)
+                digest = _hash(content, is_plain=is_plain)
+                rows.append((*content[3:], seq, said_at, previous, digest))
+                previous = digest
+            copy_rows(connection, f"COPY {audit_log.name} ({', '.join(_COLUMNS)}) FROM STDIN", audit_log, _COLUMNS, rows)
     if seq != first:
         connection.execute(sa.update(audit_head).values(seq=seq, hash=previous))
     return seq, previous
@@ -100,8 +109,6 @@ def append(connection: sa.Connection, entries: Iterable[Entry]) -> tuple[int, st
 
 def _stored(details: Mapping[str, Any]) -> dict[str, Any]:
     """Details as PostgreSQL gives them back."""
-    if all(type(value) is str for value in details.values()):
-        return dict(details)
     stored: dict[str, Any] = json.loads(json.dumps(dict(details), default=str), parse_float=_as_postgres)
     return stored
 

@@ -77,9 +77,8 @@ scans = _table(
     _json("statistics"),
     _text("phash"),
     *_state("state", "received", "validated", "quarantined", "erased"),
-    sa.Index("ix_scans_state_scanner_id", "state", "scanner_id"),
+    sa.Index("ix_scans_state_machine", "state", "scanner_id", "view_name", "acquired_at"),
     sa.Index("ix_scans_bag_id", "bag_id"),
-    sa.Index("ix_scans_machine", "scanner_id", "state", "view_name", "acquired_at"),
     sa.Index("ix_scans_sop_instance_uid", sa.text("(attributes ->> 'sop_instance_uid')")),
 )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -211,19 +213,42 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
     table = metadata.tables[batch[0].table]
     keys = list(table.primary_key.columns)
     names = [column.name for column in keys]
-    rows = {tuple(str(change.row[name]) for name in names): change for change in batch}
+    key_of = _texts_of(names)
+    rows = {key_of(change.row): change for change in batch}
     try:
-        added = (_insert_few if len(rows) < COPY_FROM_ROWS else _copy_many)(connection, table, rows.values(), run_id)
+        if len(rows) < COPY_FROM_ROWS:
+            added, digests = _insert_few(connection, table, rows.values(), run_id), _digests(rows.values())
+        else:
+            # The database checks foreign keys and fills indexes while the rows are hashed.
+            with ThreadPoolExecutor(1, "copy") as pool:
+                copied = pool.submit(_copy_many, connection, table, rows.values(), run_id)
+                digests = _digests(rows.values())
+                added = copied.result()
     except sa.exc.IntegrityError as error:
         said = str(error.orig).strip().splitlines()
         raise Superseded(
             f"A row for {table.name} cannot take its place: {said[0]} {said[-1] if len(said) > 1 else ''}".strip() + "."
         ) from None
-    for key, change in rows.items():
+    subjects: dict[str, Callable[[Row], tuple[str, ...]]] = {}
+    for (key, change), digest in zip(rows.items(), digests, strict=True):
         if added is None or key in added:
-            subject = "/".join([str(change.row[name]) for name in change.subject.split("/")])
-            digest = {"row_sha256": hashlib.sha256(_CANONICAL(change.row)).hexdigest()}
-            yield audit.Entry(actor, change.action, change.table, subject, run_id, digest)
+            if (texts_of := subjects.get(change.subject)) is None:
+                texts_of = subjects[change.subject] = _texts_of(change.subject.split("/"))
+            subject = "/".join(texts_of(change.row))
+            yield audit.Entry(actor, change.action, change.table, subject, run_id, {"row_sha256": digest})
+
+
+def _digests(changes: Iterable[Insert]) -> list[str]:
+    """SHA-256 of each row as canonical JSON, in hex."""
+    return [hashlib.sha256(_CANONICAL(change.row)).hexdigest() for change in changes]
+
+
+def _texts_of(names: Sequence[str]) -> Callable[[Row], tuple[str, ...]]:
+    """From a row to these columns of it, as texts."""
+    if len(names) == 1:
+        name = names[0]
+        return lambda row: (str(row[name]),)
+    return lambda row: tuple([str(row[name]) for name in names])
 
 
 def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[Insert], run_id: str) -> set[tuple[str, ...]] | None:
@@ -238,7 +263,8 @@ def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[I
     """The same for many rows, with COPY; None: all were added, which is the usual case and needs no detour."""
     given = list(next(iter(changes)).row)
     names = [*given, "run_id"]
-    rows = [(*(change.row[name] for name in given), run_id) for change in changes]
+    values_of = itemgetter(*given) if len(given) > 1 else lambda row: (row[given[0]],)
+    rows = [(*values_of(change.row), run_id) for change in changes]
     quote = connection.dialect.identifier_preparer.quote
     columns = ", ".join(map(quote, names))
     try:

@@ -256,5 +256,5 @@ def test_a_history_is_found_by_an_index_however_many_scans_there_are(world: Worl
         connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
         for text, given in asked:
             plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {text}", given).scalars())
-            assert "ix_scans_machine" in plan, plan
+            assert "ix_scans_state_machine" in plan, plan
             assert "acquired_at >= " in plan.split("Index Cond", 1)[1].split("\n", 1)[0], plan
