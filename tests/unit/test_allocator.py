@@ -16,7 +16,8 @@ import numpy as np
 {prepare}
 def use():
     for _ in range(20):
-        np.ones(3_000_000, np.uint8)
+        planes = [np.ones(3_000_000, np.uint8) for _ in range(8)]
+        del planes
 use()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 use()
