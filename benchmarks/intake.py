@@ -6,8 +6,7 @@ floor    Scans of 768 x 1024 pixels, two energies of 16 bits, in each format. Th
          writes them, nothing else. The job is `scanloop ingest shard`: its processes and their start, the confined reader, statistics, comparison
          of what was written, the ledger, the publication, the receipt and the transaction. Both in seconds of processor time, the least of
          --repeats, all processes of each on one and the same core; over HTTP the server's time is not counted. Limit: 0.8 of the floor over all
-         formats together. Over HTTP the floor is that of boto3, the client that a program without more would use; the floor with the job's own
-         client, obstore, is printed beside it.
+         formats together. Over HTTP the floor is that of boto3 as it comes.
 workers  The same scans by one and by two shards at a time, by the clock.
 rows     Rows that a publication brings into the catalog, audit entries included, against 50,000 a second.
 memory   Largest resident size of the job and of its reader for small and large numbers of small scans. Limit: 1.15 times that of the smallest number.
@@ -127,10 +126,9 @@ def floor(bench: Bench, files: dict[str, list[tuple[bytes, bytes | None]]], repe
     """Print job against floor for each format and for all together."""
     start = _start(bench)
     print(f"{'format':<14} {'file kB':>8} {'floor ms':>9} {'job ms':>8} {'floor/job':>9} {'without start':>13} {'scans/s a core':>14}")
-    floors, leanest, jobs, scans = 0.0, 0.0, 0.0, 0
+    floors, jobs, scans = 0.0, 0.0, 0
     for kind, members in files.items():
-        measured = min(_floor_of(bench, members, "boto3") for _ in range(repeats))
-        leanest += min(_floor_of(bench, members, "obstore") for _ in range(repeats)) if bench.server else measured
+        measured = min(_floor_of(bench, members) for _ in range(repeats))
         job = min(_job_of(bench, {kind: members}) for _ in range(repeats))
         floors, jobs, scans = floors + measured, jobs + job, scans + len(members)
         size = sum(len(content) for content, _ in members) / len(members) / 1000
@@ -140,7 +138,7 @@ def floor(bench: Bench, files: dict[str, list[tuple[bytes, bytes | None]]], repe
     ratio = floors / together
     each = f"floor {1000 * floors / scans:.1f} ms, job {1000 * together / scans:.1f} ms a scan"
     print(f"all in one job: {each}, {scans / together:.1f} scans a second and core")
-    where = f"HTTP; floor with obstore {1000 * leanest / scans:.1f} ms, ratio {leanest / together:.2f}" if bench.server else "folder"
+    where = "HTTP" if bench.server else "folder"
     print(f"floor/job {ratio:.2f}, limit {FLOOR_LIMIT}; {scans} scans, of which starting takes {start:.2f} s; {where}")
     return [] if ratio >= FLOOR_LIMIT else ["floor"]
 
@@ -163,18 +161,18 @@ def _start(bench: Bench) -> float:
         return command(environment, "ingest", "shard", "--shard=00/01", "--run-id=empty")[1]
 
 
-def _floor_of(bench: Bench, members: list[tuple[bytes, bytes | None]], client: str) -> float:
-    """Processor time of read, hash, decode, encode and write, in a process of its own with one thread; `client` speaks HTTP."""
+def _floor_of(bench: Bench, members: list[tuple[bytes, bytes | None]]) -> float:
+    """Processor time of read, hash, decode, encode and write, in a process of its own with one thread."""
     environment = bench.deployment()
     deliver(environment, {"floor": members})
-    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import intake; intake.bare({client!r})"
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import intake; intake.bare()"
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with _one_core():
         done = subprocess.run([sys.executable, "-c", script], env=environment | single, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def bare(client: str) -> None:
+def bare() -> None:
     """The floor. Prints its seconds of processor time, without the start of Python and its imports."""
     import imagecodecs  # noqa: F401  as the job's reader does before its first file
     import tifffile  # noqa: F401
@@ -189,7 +187,7 @@ def bare(client: str) -> None:
     out = Path(tempfile.mkdtemp(dir=os.environ["SCANLOOP_HOME"]))
     read, write = landing.get, lambda name, data: (out / name).write_bytes(data)
     if landing.url.startswith("s3:"):
-        read, write = _plain_boto3(landing) if client == "boto3" else (landing.get, landing._send)
+        read, write = _plain_boto3(landing)
 
     import pydicom.charset
     import pydicom.datadict
@@ -210,7 +208,7 @@ def _plain_boto3(landing: Any) -> tuple[Any, Any]:
     """Read and write with boto3 as it comes."""
     import boto3
 
-    s3 = boto3.client("s3", endpoint_url=landing._endpoint_url)
+    s3 = boto3.client("s3", endpoint_url=landing._client.meta.endpoint_url)
     where = {"Bucket": landing.bucket}
     return (
         lambda key: s3.get_object(Key=landing.prefix + key, **where)["Body"].read(),

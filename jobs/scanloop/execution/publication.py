@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -216,31 +215,20 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
     key_of = _texts_of(names)
     rows = {key_of(change.row): change for change in batch}
     try:
-        if len(rows) < COPY_FROM_ROWS:
-            added, digests = _insert_few(connection, table, rows.values(), run_id), _digests(rows.values())
-        else:
-            # The database checks foreign keys and fills indexes while the rows are hashed.
-            with ThreadPoolExecutor(1, "copy") as pool:
-                copied = pool.submit(_copy_many, connection, table, rows.values(), run_id)
-                digests = _digests(rows.values())
-                added = copied.result()
+        added = (_insert_few if len(rows) < COPY_FROM_ROWS else _copy_many)(connection, table, rows.values(), run_id)
     except sa.exc.IntegrityError as error:
         said = str(error.orig).strip().splitlines()
         raise Superseded(
             f"A row for {table.name} cannot take its place: {said[0]} {said[-1] if len(said) > 1 else ''}".strip() + "."
         ) from None
     subjects: dict[str, Callable[[Row], tuple[str, ...]]] = {}
-    for (key, change), digest in zip(rows.items(), digests, strict=True):
+    for key, change in rows.items():
         if added is None or key in added:
             if (texts_of := subjects.get(change.subject)) is None:
                 texts_of = subjects[change.subject] = _texts_of(change.subject.split("/"))
             subject = "/".join(texts_of(change.row))
+            digest = hashlib.sha256(_CANONICAL(change.row)).hexdigest()
             yield audit.Entry(actor, change.action, change.table, subject, run_id, {"row_sha256": digest})
-
-
-def _digests(changes: Iterable[Insert]) -> list[str]:
-    """SHA-256 of each row as canonical JSON, in hex."""
-    return [hashlib.sha256(_CANONICAL(change.row)).hexdigest() for change in changes]
 
 
 def _texts_of(names: Sequence[str]) -> Callable[[Row], tuple[str, ...]]:

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from typing_extensions import Buffer
-
 from scanloop.errors import ObjectConflict, ObjectCorrupt, WrongArguments
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
-Content = Buffer | Path
+Content = bytes | Path
 """What is to be stored: bytes in memory, or a file."""
-_KEY = re.compile(r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,1023}$")
+_KEY = re.compile(r"[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,1023}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class StoredObject:
 
 def check_key(key: str) -> str:
     """Return `key` if it is a plain relative path. Raises WrongArguments otherwise."""
-    if not _KEY.match(key) or any(part in ("", ".", "..") for part in key.split("/")):
+    if not _KEY.fullmatch(key) or any(part in ("", ".", "..") for part in key.split("/")):
         raise WrongArguments(f"Not a store key: {key[:80]!r}. Expected a relative path without empty, '.' or '..' parts.")
     return key
 
@@ -52,7 +50,7 @@ def check_key(key: str) -> str:
 def sha256_of(data: Content) -> tuple[str, int]:
     """The hex SHA-256 and the length of bytes or of a file, read in chunks."""
     if not isinstance(data, Path):
-        return hashlib.sha256(data).hexdigest(), memoryview(data).nbytes
+        return hashlib.sha256(data).hexdigest(), len(data)
     digest, size = hashlib.sha256(), 0
     with data.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
@@ -114,7 +112,7 @@ class Store(ABC):
         """
         sha256, _ = sha256_of(data)
         key = f"{prefix}/{sha256[:2]}/{sha256}{suffix}"
-        if not self._write_new(check_key(key), data, is_given=is_given, is_lazy=is_lazy):
+        if not self._write_new(check_key(key), data, sha256, is_given=is_given, is_lazy=is_lazy):
             log.debug("%s was there.", key)
         if (found := self._found_equal(key, data)) is None:
             self._write(key, data, None)
@@ -165,8 +163,8 @@ class Store(ABC):
         """As `put_if_absent`, before verification; `sha256` is set only when an earlier write of the same owner was found."""
 
     @abstractmethod
-    def _write_new(self, key: str, data: Content, *, is_given: bool, is_lazy: bool) -> bool:
-        """Write `data` unless something is there, whoever wrote it; whether it was written."""
+    def _write_new(self, key: str, data: Content, sha256: str, *, is_given: bool, is_lazy: bool) -> bool:
+        """Write `data`, whose digest is `sha256`, unless something is there, whoever wrote it; whether it was written."""
 
     @abstractmethod
     def _found_equal(self, key: str, data: Content) -> StoredObject | None:
@@ -199,6 +197,10 @@ class Store(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove the object. Removing what is not there succeeds."""
+
+    def reopened(self) -> Store:
+        """The same store, with connections of its own: what a forked process uses, so as not to speak over its parent's."""
+        return self
 
     @abstractmethod
     def uri(self, key: str) -> str:

@@ -76,7 +76,7 @@ class FolderStore(Store):
             aside.unlink(missing_ok=True)
         return self._object(key, path)
 
-    def _write_new(self, key: str, data: Content, *, is_given: bool, is_lazy: bool) -> bool:
+    def _write_new(self, key: str, data: Content, sha256: str, *, is_given: bool, is_lazy: bool) -> bool:
         path, aside = self._path(key), self.root / ASIDE / uuid4().hex
         if path.exists():
             return False

@@ -122,9 +122,7 @@ class SnapshotLoader:
 
     def reopen(self) -> None:
         """Open the store anew: a forked process must not speak over its parent's connections."""
-        from scanloop.store import open_store
-
-        self._store = open_store(self._store.url)
+        self._store = self._store.reopened()
 
 
 def begin_worker(worker: int) -> None:

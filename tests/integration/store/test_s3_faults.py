@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,9 +15,6 @@ from integration.store.s3_proxy import proxy_before
 
 from scanloop.errors import ObjectConflict, ObjectCorrupt, StoreUnavailable
 from scanloop.store import Store, open_store, s3
-
-TRIES = 200
-"""Objects that meet a fault with some likelihood."""
 
 
 def _nothing(chance: random.Random, method: str, path: str) -> str | None:
@@ -45,25 +43,25 @@ def _until_done(action: Callable[[], object], tries: int = 200) -> int:
     raise AssertionError(f"{tries} tries were not enough")
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5])
+@pytest.mark.parametrize(("share", "objects"), [(0.05, 150), (0.5, 50)])
 def test_errors_resets_and_lost_answers_leave_every_object_whole_and_each_receipt_with_one_owner(
-    s3_url: str, s3_endpoint: str, share: float, monkeypatch: pytest.MonkeyPatch
+    s3_url: str, s3_endpoint: str, share: float, objects: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "RETRY_WAIT", {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=4)})
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     with proxy_before(s3_endpoint, _mostly_well(share)) as proxy:
         store = open_store(_at(s3_url, proxy.url))
-        for number in range(TRIES):
+        for number in range(objects):
             content, key = f"content {number}".encode() * 50, f"receipts/{number}"
             _until_done(lambda content=content: store.put_content("blobs", content))
             _until_done(lambda key=key, content=content: store.put_if_absent(key, content, owner=f"owner of {key}"))
             with pytest.raises(ObjectConflict, match="another owner"):
                 _until_done(lambda key=key: store.put_if_absent(key, b"late", owner="somebody else"))
-    assert proxy.injected.total() > TRIES * share
+    assert proxy.injected.total() > objects * share
     plain = open_store(s3_url)
-    for number in range(TRIES):
+    for number in range(objects):
         content = f"content {number}".encode() * 50
         assert plain.get(f"receipts/{number}") == content
-    assert len(list(plain.list("blobs/"))) == TRIES
+    assert len(list(plain.list("blobs/"))) == objects
 
 
 def test_every_lost_answer_of_a_conditional_write_is_recognised_as_a_success_of_its_own(s3_url: str, s3_endpoint: str) -> None:
@@ -110,7 +108,7 @@ def test_what_a_server_stores_wrongly_is_always_detected(s3_url: str, s3_endpoin
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of some kilobytes count as large ones."""
-    monkeypatch.setattr(s3, "STREAMED_BYTES", 4096)
+    monkeypatch.setattr(s3, "HELD_BYTES", 4096)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -176,8 +174,8 @@ def test_without_credentials_the_store_says_so(s3_url: str, monkeypatch: pytest.
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    with pytest.raises(StoreUnavailable, match="no credentials"):
-        open_store(s3_url)
+    with pytest.raises(StoreUnavailable, match="credentials"):
+        open_store(s3_url).get("k")
 
 
 def _authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
@@ -225,9 +223,9 @@ def test_a_closed_sites_own_authority_is_trusted_when_it_is_named_and_not_before
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
         _everything(open_store(_at(s3_url, proxy.url)))
         assert urlsplit(proxy.url).scheme == "https"
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    with pytest.raises(StoreUnavailable, match=r"missing\.pem"):
-        open_store(_at(s3_url, "https://localhost:1"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+        with pytest.raises(StoreUnavailable, match=r"missing\.pem"):
+            open_store(_at(s3_url, proxy.url)).get("k")
 
 
 def test_what_a_server_refuses_is_told_in_its_words(s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.queues
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_delete_and_absence(store: Store, tmp_path: Path) -> None:
     assert not store.verify("k", "0" * 64)
 
 
-@pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "nul\0", "line\nbreak", "x" * 2000])
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "nul\0", "line\nbreak", "ends\n", "x" * 2000])
 def test_keys_that_could_leave_the_store_are_refused(store: Store, key: str) -> None:
     with pytest.raises(WrongArguments, match="Not a store key"):
         store.put(key, b"")
@@ -130,9 +131,24 @@ def test_conditional_writes_are_honoured(store: Store) -> None:
 def test_a_store_that_ignores_conditional_writes_is_refused(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     careless = open_store(s3_url)
     send = careless._send
-    monkeypatch.setattr(careless, "_send", lambda key, data, mode=None, attributes=None: send(key, data, attributes=attributes))
+    monkeypatch.setattr(careless, "_send", lambda key, data, sha256, IfNoneMatch=None, **arguments: send(key, data, sha256, **arguments))
     with pytest.raises(WrongArguments, match="ignores conditional writes"):
         careless.check_conditional_writes()
+
+
+def _in_a_fork(store: Store, said: multiprocessing.queues.Queue[bytes]) -> None:
+    said.put(store.reopened().get("k"))
+
+
+def test_a_forked_process_reads_what_its_parent_reads(store: Store) -> None:
+    store.put("k", b"1")
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    child = context.Process(target=_in_a_fork, args=(store, said))
+    child.start()
+    assert said.get(timeout=30) == b"1"
+    child.join(30)
+    assert store.get("k") == b"1"
 
 
 def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
