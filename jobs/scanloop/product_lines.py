@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scanloop.errors import WrongArguments
+from scanloop.query.fields import SCANS
+from scanloop.query.language import QueryWrong, parse
 
 Checked = TypeVar("Checked", bound=BaseModel)
 Name = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
@@ -186,6 +188,8 @@ class ProductLine(_Part):
     categories: tuple[str, ...] = Field(min_length=1)
     """Categories its detector knows, in label order."""
     scanners: Scanners = Scanners()
+    query: str = ""
+    """Which of their scans, in the query language; empty: all. Scans that it does not find are neither chosen for labelling nor in snapshots."""
     selection: Selection
     labelling: Labelling = Labelling()
     snapshot: SnapshotRules = SnapshotRules()
@@ -201,14 +205,27 @@ class ProductLine(_Part):
             raise ValueError("a category is named twice")
         return categories
 
+    @field_validator("query")
+    @classmethod
+    def _a_query(cls, query: str) -> str:
+        if query:
+            try:
+                parse(query, SCANS)
+            except QueryWrong as error:
+                raise ValueError(f"character {error.at + 1}: {error.said}") from None
+        return query
+
     def covers(self, scanner_id: str) -> bool:
         """Whether scans of `scanner_id` belong to this product line."""
         return any(fnmatchcase(scanner_id, pattern) for pattern in self.scanners.include)
 
     @property
     def version(self) -> str:
-        """The first 12 hex digits of the definition's digest."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+        """The first 12 hex digits of the definition's digest. A field that came later and is empty is no part of it."""
+        said = self.model_dump(mode="json")
+        if not self.query:
+            del said["query"]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Category(_Part):

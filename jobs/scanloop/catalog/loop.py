@@ -12,6 +12,7 @@ from scanloop.catalog import tables as t
 from scanloop.catalog.definitions import active_definitions
 from scanloop.labelling.trusted import is_about, is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
+from scanloop.query.sql import of_product_line
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,10 @@ def _accepted(definition: ProductLine, covered: Sequence[str]) -> sa.CompoundSel
             t.scans.c.scanner_id.in_(covered),
         )
     )
-    return sa.union(reviewed, trusted)
+    if not definition.query:
+        return sa.union(reviewed, trusted)
+    wanted = sa.select(t.scans.c.scan_id).where(of_product_line(definition.query))
+    return sa.union(reviewed.where(t.reviews.c.scan_id.in_(wanted)), trusted.where(t.scans.c.scan_id.in_(wanted)))
 
 
 def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
@@ -126,7 +130,9 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
         product_line=name,
         title=definition.title,
         validated_scans=count(
-            sa.select(sa.func.count()).select_from(t.scans).where(t.scans.c.state == "validated", t.scans.c.scanner_id.in_(covered))
+            sa.select(sa.func.count())
+            .select_from(t.scans)
+            .where(t.scans.c.state == "validated", t.scans.c.scanner_id.in_(covered), of_product_line(definition.query))
         ),
         chosen_scans=count(sa.select(sa.func.count()).select_from(chosen.distinct().subquery())),
         untasked_scans=count(sa.select(sa.func.count()).select_from(sa.except_(pairs, tasked).subquery())),

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision, named here so that a job can compare without loading the migrations; a test keeps it true."""
+READER = "scanloop_reader"
+"""The role that queries run under. It reads, and only what can be asked about."""
+READABLE = ("scans", "scanners", "annotations", "marks")
+"""Tables that can be asked about."""
 _LOCK = 0x5CA17000
 """Advisory lock that one migration at a time holds."""
 
@@ -52,9 +56,36 @@ def migrate(catalog: Catalog) -> str:
         try:
             with catalog.begin() as connection:
                 command.upgrade(_config(connection), "head")
+                let_readers_read(connection)
         finally:
             guard.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
     return HEAD
+
+
+def let_readers_read(connection: sa.Connection) -> None:
+    """Make the role that queries run under, if this user may, and let it read what can be asked about, and nothing else.
+
+    Where an administrator has to make the role, searching says so; everything else works without it.
+    """
+    readable = ", ".join(READABLE)
+    connection.execute(
+        sa.text(f"""
+        DO $$ BEGIN
+            BEGIN
+                IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN CREATE ROLE {READER} NOLOGIN; END IF;
+            EXCEPTION WHEN duplicate_object OR unique_violation OR insufficient_privilege THEN NULL;
+            END;
+            IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN
+                BEGIN
+                    EXECUTE format('GRANT USAGE ON SCHEMA %I TO {READER}', current_schema());
+                    GRANT SELECT ON {readable} TO {READER};
+                    IF NOT pg_has_role(current_user, '{READER}', 'SET') THEN EXECUTE format('GRANT {READER} TO %I', current_user); END IF;
+                EXCEPTION WHEN insufficient_privilege OR undefined_table THEN NULL;
+                END;
+            END IF;
+        END $$
+        """)  # noqa: S608  names of ours only
+    )
 
 
 def check_not_newer(catalog: Catalog) -> None:

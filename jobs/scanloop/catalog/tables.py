@@ -80,7 +80,22 @@ scans = _table(
     sa.Index("ix_scans_state_machine", "state", "scanner_id", "view_name", "acquired_at"),
     sa.Index("ix_scans_bag_id", "bag_id"),
     sa.Index("ix_scans_sop_instance_uid", sa.text("(attributes ->> 'sop_instance_uid')")),
+    sa.Index("ix_scans_acquired_at", "acquired_at", postgresql_using="brin"),
 )
+
+marks = _table(
+    "marks",
+    sa.Column("subject", sa.Text, primary_key=True),
+    _key("subject_id"),
+    sa.Column("kind", sa.Text, primary_key=True),
+    _key("name"),
+    _json("value", "true"),
+    sa.Column("is_set", sa.Boolean, nullable=False),
+    sa.CheckConstraint("subject IN ('scan', 'annotation')", name="subject"),
+    sa.CheckConstraint("kind IN ('tag', 'attribute')", name="kind"),
+    sa.Index("ix_marks_name", "subject", "kind", "name", "subject_id", postgresql_where=sa.text("is_set")),
+)
+"""Tags and attributes that people gave to scans and annotations. One that was taken away stays, not set."""
 
 quarantine = _table(
     "quarantine",
@@ -221,6 +236,7 @@ annotations = _table(
     sa.Index("ix_annotations_scan_id", "scan_id"),
     sa.Index("ix_annotations_report_id", "report_id"),
     sa.Index("ix_annotations_product_line_author_kind", "product_line", "author_kind"),
+    sa.Index("ix_annotations_boxes", "boxes", postgresql_using="gin", postgresql_ops={"boxes": "jsonb_path_ops"}),
 )
 
 reviews = _table(

@@ -21,6 +21,7 @@ ROOMS = {
     "import": "imports",
     "scan": "scan",
     "bag": "bag",
+    "annotation": "annotation",
     "report": "report",
     "quarantine": "quarantine",
     "validation": "validation",

@@ -1,4 +1,4 @@
-"""`scanloop scan`: look at one file as intake would."""
+"""`scanloop scan`: look at one file as intake would; search the scans that were received and mark them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scanloop.cli.searching import add_searching
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 _NAMED_UIDS = ("sop_class", "transfer_syntax")
 _TEXTS = ("manufacturer", "model", "serial", "site", "issuer", "bag", "view")
 
-app = typer.Typer(no_args_is_help=True, help="Look at one file as intake would, without a deployment.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look at one file as intake would, without a deployment; search received scans by query, and give them tags and attributes.",
+)
+add_searching(app, "scan")
 
 
 @app.command("inspect")

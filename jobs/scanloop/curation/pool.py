@@ -17,6 +17,7 @@ from scanloop.curation.features import VERSION, describe
 from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.trusted import is_trusted, not_replaced
 from scanloop.product_lines import ProductLine
+from scanloop.query.sql import of_product_line
 from scanloop.scans.planes import read_planes
 from scanloop.store import Store
 
@@ -64,6 +65,7 @@ def candidates_of(
         scans.c.modality != "CT",
         ~_was_chosen(definition.product_line, category),
         ~_is_answered(definition, category),
+        of_product_line(definition.query),
     ]
     if since is not None:
         conditions.append(scans.c.acquired_at >= since)

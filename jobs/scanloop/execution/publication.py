@@ -285,7 +285,11 @@ def _update(connection: sa.Connection, change: Update, run_id: str, actor: str) 
 
     def holds(values: Row) -> list[sa.ColumnElement[bool]]:
         # Not IS NOT DISTINCT FROM: no index serves that, and a table of scans would be read from end to end for each of them.
-        return [table.c[name].is_(None) if value is None else table.c[name] == value for name, value in _bound(table, values).items()]
+        # Literals, because SQLAlchemy writes `= true` as SQL, which no JSON value equals.
+        return [
+            table.c[name].is_(None) if value is None else table.c[name] == sa.literal(value, table.c[name].type)
+            for name, value in _bound(table, values).items()
+        ]
 
     changed = connection.execute(
         sa.update(table).where(*holds(change.key), *holds(change.expect)).values(**_bound(table, change.set))

@@ -112,4 +112,5 @@ def rules_of(definition: ProductLine) -> dict[str, Any]:
         "repeat_threshold": rules.repeat_threshold,
         "buckets": rules.buckets,
         "near_duplicate_bits": definition.selection.near_duplicate_bits,
+        **({"query": definition.query} if definition.query else {}),
     }

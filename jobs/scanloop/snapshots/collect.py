@@ -15,6 +15,7 @@ from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.boxes import boxes_from_json
 from scanloop.labelling.trusted import is_about, is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
+from scanloop.query.sql import of_product_line
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
 from scanloop.snapshots.splits import drawn_split, split_bags
@@ -72,7 +73,7 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
     for scan_id, note, is_whole in _from_reports(connection, definition):
         (whole if is_whole else partial)[scan_id].append(note)
     scan_ids = sorted({*whole, *partial})
-    facts = _facts(connection, scan_ids)
+    facts = _facts(connection, scan_ids, definition)
     return [
         LabelledScan(facts[scan_id], tuple(whole[scan_id]), tuple(partial[scan_id]))
         for scan_id in scan_ids
@@ -132,13 +133,13 @@ def _unfinished_portions(connection: sa.Connection, product_line: str) -> set[tu
     return {(bag_id, selection_id) for bag_id, selection_id in rows}
 
 
-def _facts(connection: sa.Connection, scan_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def _facts(connection: sa.Connection, scan_ids: Sequence[str], definition: ProductLine) -> dict[str, Mapping[str, Any]]:
     scans, scanners = tables.scans, tables.scanners
     names = ("scan_id", "bag_id", "site_id", "scanner_id", "view_name", "planes_key", "planes", "acquired_at", "phash", "is_projected")
     rows = connection.execute(
         sa.select(*(scans.c[name] for name in names), (scanners.c.manufacturer + " " + scanners.c.model).label("scanner_model"))
         .join(scanners, scanners.c.scanner_id == scans.c.scanner_id)
-        .where(scans.c.scan_id == sa.func.any(list(scan_ids)), scans.c.state == "validated")
+        .where(scans.c.scan_id == sa.func.any(list(scan_ids)), scans.c.state == "validated", of_product_line(definition.query))
     )
     return {row["scan_id"]: dict(row) for row in rows.mappings()}
 
