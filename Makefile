@@ -123,6 +123,7 @@ docs: env ## Write the generated pages anew.
 	$(JOBS)/python -m scanloop.cli.reference > docs/commands.md
 	PYTHONPATH=tests $(JOBS)/python -m format_matrix > docs/formats.md
 	$(JOBS)/python -m scanloop.training.reference docs/training.md
+	$(JOBS)/python -m scanloop.query.reference docs/queries.md
 
 .PHONY: clean
 clean: down ## Remove the deployment in .scanloop, keep the environments.

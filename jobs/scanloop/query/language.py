@@ -13,17 +13,17 @@ from scanloop.errors import WrongArguments
 from scanloop.query.fields import Field, Kind, Subject
 
 GRAMMAR = """\
-query      = conjunction, { "or", conjunction } ;
+query       = conjunction, { "or", conjunction } ;
 conjunction = negation, { "and", negation } ;
-negation   = "not", negation | "(", query, ")" | comparison ;
-comparison = field, ( operator, value
-                    | [ "not" ], "in", "(", value, { ",", value }, ")"
-                    | "is", [ "not" ], "set" ) ;
-operator   = "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" ;
-field      = word, { ".", ( word | text ) } ;
-value      = word | number | text ;
-word       = [ "-" ], letter or digit or "_", { letter or digit or one of "_ . : / + @ -" } ;
-text       = '"', { any character but '"' and "\\\\" | '\\\\"' | "\\\\\\\\" }, '"' ;
+negation    = "not", negation | "(", query, ")" | comparison ;
+comparison  = field, ( operator, value
+                     | [ "not" ], "in", "(", value, { ",", value }, ")"
+                     | "is", [ "not" ], "set" ) ;
+operator    = "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" ;
+field       = word, { ".", ( word | text ) } ;
+value       = word | text ;
+word        = [ "-" ], letter or digit or "_", { letter or digit or one of "_ . : / + @ -" } ;
+text        = '"', { any character but '"' and "\\\\" | '\\\\"' | "\\\\\\\\" }, '"' ;
 """
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ClauseElement, Executable
 
 from scanloop.catalog import Catalog
 from scanloop.catalog import tables as t
@@ -60,6 +62,7 @@ def searching(catalog: Catalog, timeout_s: float = TIMEOUT_S) -> Iterator[sa.Con
                 f"As an administrator: CREATE ROLE {READER} NOLOGIN; GRANT {READER} TO the catalog's user; then scanloop catalog migrate."
             ) from None
         connection.execute(sa.text(f"SET LOCAL statement_timeout = {max(1, round(timeout_s * 1000))}"))
+        connection.execute(sa.text("SET LOCAL work_mem = '64MB'"))
         try:
             yield connection
         except sa.exc.OperationalError as error:
@@ -85,26 +88,46 @@ def search(catalog: Catalog, query: str, subject: Subject, *, limit: int, timeou
     """
     where = condition(parse(query, subject), subject)
     key, columns = KEYS[subject.name], _COLUMNS[subject.name]
-    newest = (t.scans.c.acquired_at.desc().nulls_last() if subject is SCANS else t.annotations.c.created_at.desc(), key)
+    at = t.scans.c.acquired_at if subject is SCANS else t.annotations.c.created_at
+    # Named twice, so it is looked for once and kept: narrow rows, whatever else is shown of the newest.
+    hits = sa.select(key.label("id"), at.label("at")).where(where).cte("hits")
+    total = sa.select(sa.func.count()).select_from(hits)
+    newest = sa.select(hits.c.id, total.scalar_subquery()).order_by(hits.c.at.desc().nulls_last(), hits.c.id).limit(limit)
     with searching(catalog, timeout_s) as connection:
-        total = int(connection.execute(sa.select(sa.func.count()).select_from(key.table).where(where)).scalar_one())
-        selected = sa.select(*(column.label(name) for name, column in columns.items())).where(where).order_by(*newest).limit(limit)
-        rows = [dict(row) for row in connection.execute(selected).mappings()] if limit else []
-        given = marks_of(connection, subject, [row["id"] for row in rows])
+        if not limit:
+            return Found([], int(connection.execute(total).scalar_one()))
+        found = connection.execute(newest).all()
+        ids = [row[0] for row in found]
+        shown = sa.select(*(column.label(name) for name, column in columns.items())).where(key == sa.func.any(ids))
+        known = {row["id"]: dict(row) for row in connection.execute(shown).mappings()}
+        rows = [known[identity] for identity in ids]
+        given = marks_of(connection, subject, ids)
     for row in rows:
         mine = given.get(row["id"], {})
         row["tags"] = sorted(name for kind, name in mine if kind == "tag")
         row["attributes"] = {name: value for (kind, name), value in sorted(mine.items(), key=lambda item: item[0]) if kind == "attribute"}
-    return Found(rows, total)
+    return Found(rows, int(found[0][1]) if found else 0)
 
 
 def explain(catalog: Catalog, query: str, subject: Subject, *, timeout_s: float = TIMEOUT_S) -> list[str]:
     """How the database finds the ids that meet a query, line by line. Raises as `search`."""
     selected = ids_of(condition(parse(query, subject), subject), subject)
     with searching(catalog, timeout_s) as connection:
-        compiled = selected.compile(dialect=connection.dialect)
-        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, SUMMARY ON) {compiled}", compiled.construct_params())
-        return [str(line) for line in plan.scalars()]
+        return [str(line) for line in connection.execute(_Explained(selected)).scalars()]
+
+
+class _Explained(Executable, ClauseElement):
+    """EXPLAIN of a statement."""
+
+    inherit_cache = False
+
+    def __init__(self, statement: sa.Select[Any]) -> None:
+        self.statement = statement
+
+
+@compiles(_Explained)
+def _explained(element: _Explained, compiler: Any, **options: Any) -> str:
+    return f"EXPLAIN (ANALYZE, COSTS OFF) {compiler.process(element.statement, **options)}"
 
 
 def marks_of(connection: sa.Connection, subject: Subject, ids: Sequence[str]) -> dict[str, dict[tuple[str, str], Any]]:

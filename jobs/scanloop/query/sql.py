@@ -80,6 +80,9 @@ def _compared(found: Comparison, path: tuple[str, ...], subject: Subject) -> Con
 
 
 def _of_scan(found: Comparison, name: str, parts: tuple[str, ...], test: _Test) -> Condition:
+    if name == "scanner" and found.operator == "~":
+        # There are few scanners: their names are compared, and the scans follow by index.
+        return t.scans.c.scanner_id.in_(sa.select(t.scanners.c.scanner_id).where(test(t.scanners.c.scanner_id)))
     if name in _SCAN_COLUMNS:
         return test(_SCAN_COLUMNS[name])
     if name in ("manufacturer", "model", "serial"):
