@@ -207,6 +207,74 @@ class TestHtml:
         assert f"script-src 'sha256-{digest}'" in SECURITY_HEADERS["Content-Security-Policy"]
 
 
+class TestSearch:
+    @pytest.fixture
+    def url(self, catalog) -> str:
+        page_world.fill(catalog.engine)
+        with catalog.begin() as connection:
+            mark = {"subject": "scan", "subject_id": f"{3:064x}", "kind": "tag", "is_set": True, "run_id": "r"}
+            connection.execute(sa.text("INSERT INTO marks (subject, subject_id, kind, name, is_set, run_id) VALUES "
+                                       "(:subject, :subject_id, :kind, 'odd', :is_set, :run_id)"), mark)  # fmt: skip
+        return catalog.url.render_as_string(hide_password=False)
+
+    @staticmethod
+    def _searched(url: str, query: str, about: str = "scan") -> tuple[int, _Seen]:
+        from scanloop_plugin.page.app import search_html
+
+        status, html = search_html(url, about, query)
+        return status, _Seen(html)
+
+    def test_it_shows_what_is_found_and_how_much(self, url) -> None:
+        status, seen = self._searched(url, "state = validated")
+        assert status == 200
+        assert "26 scans." in seen.text
+        assert len([tag for tag, _ in seen.tags if tag == "tr"]) > 26
+        status, seen = self._searched(url, "tag = odd")
+        assert "1 scan." in seen.text
+        assert [attributes["title"] for tag, attributes in seen.tags if tag == "td" and "title" in attributes] == [f"{3:064x}"]
+
+    def test_it_points_at_what_is_wrong(self, url) -> None:
+        status, seen = self._searched(url, f"state = validated and {page_world.NASTY} = 1")
+        assert status == 400
+        assert "Character 23: " in seen.text
+        assert "state = validated and <script>alert(1)</script> = 1" in seen.text.replace("\n", "")
+        assert not [tag for tag, _ in seen.tags if tag == "script"][1:]
+
+    def test_without_a_query_it_says_what_can_be_asked(self, url) -> None:
+        for about in ("scan", "annotation"):
+            status, seen = self._searched(url, "  ", about)
+            assert status == 200
+            assert "statistics.PLANE.FIGURE" in seen.text
+            assert f"What can be asked about {'a scan' if about == 'scan' else 'an annotation'}" in seen.text
+
+    def test_a_query_that_takes_too_long_is_told(self, url, monkeypatch) -> None:
+        from scanloop.query import search as room
+
+        def slow(*_arguments: object, **_options: object) -> None:
+            with room.searching(*_arguments[:1], 0.01) as connection:  # type: ignore[arg-type]
+                connection.execute(sa.text("SELECT pg_sleep(5)"))
+
+        monkeypatch.setattr(room, "search", slow)
+        status, seen = self._searched(url, "state = validated")
+        assert status == 400
+        assert "took longer than 0.01 s" in seen.text
+
+    def test_its_examples_are_queries(self) -> None:
+        from scanloop.query.fields import SUBJECTS
+        from scanloop.query.language import parse
+        from scanloop_plugin.page.search import EXAMPLES
+
+        for subject, queries in EXAMPLES.items():
+            for query in queries:
+                parse(query, SUBJECTS[subject])
+
+    def test_a_catalog_that_is_away_is_one_sentence(self) -> None:
+        status, seen = self._searched("postgresql://u:secret@127.0.0.1:1/none", "state = validated")
+        assert status == 503
+        assert "is not available" in seen.text
+        assert "secret" not in seen.text
+
+
 @pytest.fixture(scope="module")
 def client():
     """The page behind Airflow's own login."""
@@ -260,6 +328,15 @@ class TestAccess:
     def test_nothing_can_be_changed(self, client, method: str) -> None:
         answer = getattr(client, method)("/", headers={"Authorization": f"Bearer {self._token('ADMIN')}"})
         assert answer.status_code == 405
+
+    def test_search_wants_a_login_and_knows_two_things(self, client) -> None:
+        assert client.get("/search?q=x").status_code == 401
+        viewer = {"Authorization": f"Bearer {self._token('VIEWER')}"}
+        answer = client.get("/search?q=state", headers=viewer)
+        assert (answer.status_code, "SCANLOOP_DATABASE_URL is not set" in answer.text) == (503, True)
+        assert "form-action 'self'" in answer.headers["content-security-policy"]
+        assert client.get("/search?about=everything", headers=viewer).status_code == 422
+        assert client.post("/search?q=x", headers=viewer).status_code == 405
 
     @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc"])
     def test_there_is_only_the_page(self, client, path: str) -> None:

@@ -176,17 +176,14 @@ class _Parser:
 
     def __init__(self, text: str, subject: Subject) -> None:
         self._text, self._subject = text, subject
-        self._ahead = list(_tokens(text))
-        self._next = 0
+        self._source = _tokens(text)
+        self._token = next(self._source)
         self._depth = 0
-
-    @property
-    def _token(self) -> _Token:
-        return self._ahead[self._next]
 
     def _take(self) -> _Token:
         token = self._token
-        self._next += token.kind != "end"
+        if token.kind != "end":
+            self._token = next(self._source)
         return token
 
     def _wrong(self, said: str, token: _Token | None = None) -> QueryWrong:
