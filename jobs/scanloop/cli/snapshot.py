@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,6 +72,90 @@ def verify(snapshot_id: SnapshotArg) -> None:
     if found:
         raise DataWrong(f"Snapshot {reader.snapshot_id[:12]} is not what it says: {len(found)} violations, first: {found[0]}")
     print_result({"snapshot_id": reader.snapshot_id, "scans": reader.counts["scans"], "shards": len(reader.root.shards), "violations": 0})
+
+
+@app.command("diff")
+def diff(
+    earlier: Annotated[str, typer.Argument(help="Id of the earlier snapshot, or the beginning of it.", show_default=False)],
+    later: Annotated[str, typer.Argument(help="Id of the later one.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Show at most so many scans.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every scan that differs as a JSON line.")] = False,
+) -> None:
+    """Say which scans, annotations, weights and splits changed between two snapshots, and why."""
+    import json
+    import sys
+
+    from scanloop.errors import WrongArguments
+    from scanloop.snapshots.diff import changes, explained, rules_changed, totals
+    from scanloop.snapshots.manifest import load_snapshot
+
+    world = open_world()
+    with closing(world.catalog):
+        rows = [_find(world, snapshot_id) for snapshot_id in (earlier, later)]
+        if rows[0]["product_line"] != rows[1]["product_line"]:
+            raise WrongArguments(
+                f"The snapshots are of {rows[0]['product_line']} and {rows[1]['product_line']}; compare those of one product line."
+            )
+        one, other = (load_snapshot(world.store, row["snapshot_id"]) for row in rows)
+        found = list(changes(one, other))
+        with world.catalog.read() as connection:
+            found = explained(connection, found)
+    if as_json:
+        sys.stdout.writelines(json.dumps(vars(change)) + "\n" for change in found)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    for name, (before, after) in rules_changed(one, other).items():
+        typer.echo(f"Rule {name}: {json.dumps(before)} before, {json.dumps(after)} now.")
+    table = Table("scan", "bag", "what", "before", "after", "why")
+    for change in found[:limit]:
+        what = change.kind if not change.parts else ", ".join(change.parts)
+        table.add_row(change.scan_id[:12], escape(change.bag_id), what, *map(_brief, (change.before, change.after)), escape(change.why))
+    if limit and found:
+        Console().print(table)
+    print_result({"earlier": one.snapshot_id, "later": other.snapshot_id, **totals(found)})
+
+
+@app.command("lineage")
+def lineage(snapshot_id: SnapshotArg) -> None:
+    """Show a snapshot, its parents back to the first, what each added, and the models that were trained on it."""
+    import sqlalchemy as sa
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from scanloop.catalog import tables
+    from scanloop.snapshots.diff import changes, totals
+    from scanloop.snapshots.manifest import load_snapshot
+
+    world = open_world()
+    with closing(world.catalog):
+        row: dict[str, Any] | None = _find(world, snapshot_id)
+        table = Table("number", Column("snapshot", min_width=12), "made", "scans", "added", "removed", "changed", "models")
+        while row is not None:
+            with world.catalog.read() as connection:
+                models = connection.execute(
+                    sa.select(tables.models.c.model_id).where(tables.models.c.snapshot_id == row["snapshot_id"]).order_by(sa.text("1"))
+                ).scalars()
+                names = ", ".join(model[:12] for model in models)
+            parent = _find(world, row["parent_id"]) if row["parent_id"] else None
+            moved = ["", "", ""]
+            if parent is not None:
+                counts = totals(list(changes(*(load_snapshot(world.store, one["snapshot_id"]) for one in (parent, row)))))
+                moved = [str(counts[kind]) for kind in ("added", "removed", "changed")]
+            made = row["created_at"].strftime("%Y-%m-%d %H:%M")
+            table.add_row(str(row["sequence"]), row["snapshot_id"][:12], made, str(row["counts"]["scans"]), *moved, names)
+            row = parent
+    Console().print(table)
+
+
+def _brief(said: Mapping[str, Any]) -> str:
+    """The parts of a row that a person looks at."""
+    parts = [str(said[name]) for name in ("split",) if name in said]
+    parts += [f"weight {said['weight']:g}"] if "weight" in said else []
+    parts += [f"{len(said['boxes'])} boxes"] if "boxes" in said else []
+    return ", ".join(parts)
 
 
 @app.command("export")
