@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,49 @@ def active_definitions(connection: sa.Connection) -> list[ProductLine]:
     """The active definition of every product line, by key."""
     rows = connection.execute(sa.select(product_lines.c.definition).where(product_lines.c.is_active).order_by(product_lines.c.product_line))
     return [ProductLine.model_validate(row.definition) for row in rows]
+
+
+@dataclass(frozen=True)
+class DefinitionChange:
+    """One difference between a folder and the catalog."""
+
+    product_line: str
+    """Which product line; `taxonomy` for the taxonomy."""
+    field: str
+    """What differs, with dots into parts; empty where all of it is new or gone."""
+    before: Any
+    """In the catalog; None where it is not there."""
+    after: Any
+    """In the folder; None where it is not there."""
+
+
+def definition_changes(connection: sa.Connection, taxonomy: Taxonomy, lines: Sequence[ProductLine]) -> list[DefinitionChange]:
+    """What applying a folder would change, by product line and field. One that the folder does not name stays active, and is told as gone."""
+    active = {line.product_line: line for line in active_definitions(connection)}
+    wanted = {line.product_line: line for line in lines}
+    found = []
+    version = taxonomy.taxonomy_version
+    stored = connection.execute(sa.select(taxonomies.c.categories).where(taxonomies.c.taxonomy_version == version)).scalar_one_or_none()
+    categories = [category.model_dump() for category in taxonomy.categories]
+    if stored != categories:
+        before = None if stored is None else {category["id"]: category for category in stored}
+        after = {category["id"]: category for category in categories}
+        found += [
+            DefinitionChange("taxonomy", f"{version}.{name}" if name else version, *pair) for name, pair in _differences(before, after)
+        ]
+    for name in sorted(active.keys() | wanted.keys()):
+        was, will = (line.model_dump(mode="json") if line else None for line in (active.get(name), wanted.get(name)))
+        found += [DefinitionChange(name, field, *pair) for field, pair in _differences(was, will)]
+    return found
+
+
+def _differences(before: Any, after: Any, name: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Names of what differs, with both values; into mappings, and no further."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            yield from _differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)
+    elif before != after:
+        yield name, (before, after)
 
 
 def apply_definitions(run: JobRun, taxonomy: Taxonomy, lines: Sequence[ProductLine]) -> dict[str, Any]:

@@ -32,3 +32,43 @@ def apply(folder: FolderOption = Path("product_lines"), run_id: RunIdOption = No
     run_job(
         "definitions.apply", lambda run: apply_definitions(run, taxonomy, lines), options=RunOptions(run_id, attempt), lease="definitions"
     )
+
+
+@app.command("diff")
+def diff(
+    folder: FolderOption = Path("product_lines"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+) -> None:
+    """Say what applying a folder would change, field by field. Exit code 99: nothing."""
+    import json
+    from contextlib import closing
+
+    from scanloop.catalog.definitions import definition_changes, read_folder
+    from scanloop.cli.options import open_world
+    from scanloop.errors import NothingToDo
+
+    taxonomy, lines = read_folder(folder)
+    world = open_world()
+    with closing(world.catalog), world.catalog.read() as connection:
+        found = definition_changes(connection, taxonomy, lines)
+    if as_json:
+        for change in found:
+            typer.echo(json.dumps(vars(change), sort_keys=True))
+    elif found:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("product line", "field", "in the catalog", "in the folder")
+        for change in found:
+            table.add_row(change.product_line, change.field or "all of it", *(escape(_shown(one)) for one in (change.before, change.after)))
+        Console().print(table)
+    if not found:
+        raise NothingToDo("the folder and the catalog say the same.")
+
+
+def _shown(value: object) -> str:
+    import json
+
+    text = "" if value is None else json.dumps(value)
+    return text if len(text) <= 200 else text[:199] + "…"
