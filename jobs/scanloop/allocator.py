@@ -5,26 +5,35 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 ARRAY_BYTES = 32 << 20
 """Arrays up to this size are taken from memory that the process has; glibc takes no larger limit."""
 KEPT_BYTES = 128 << 20
 """So much free memory stays with the process before the system gets it back."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+ARENAS = 2
+"""Places that threads share to take memory from. Each keeps what it was given, and many make a process that grows for hours."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 def keep_freed_memory() -> bool:
     """Use the memory of one picture for the next, in this process; whether the C library can.
 
     Otherwise every array of some megabytes is given back to the system when it is freed and comes from it anew, page by page and zeroed, which
-    cost a tenth of receiving a scan. Source: mallopt(3).
+    cost a tenth of receiving a scan. To be called before there are threads. Source: mallopt(3).
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return bool(set_option(_MMAP_THRESHOLD, ARRAY_BYTES) and set_option(_TRIM_THRESHOLD, KEPT_BYTES))
+    wanted = ((_MMAP_THRESHOLD, ARRAY_BYTES), (_TRIM_THRESHOLD, KEPT_BYTES), (_ARENA_MAX, ARENAS))
+    return all(set_option(option, value) for option, value in wanted)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system what `keep_freed_memory` kept, between two pieces of work. Source: malloc_trim(3)."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keeping_environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from scanloop.allocator import keep_freed_memory
+from scanloop.allocator import give_back_freed_memory, keep_freed_memory
 from scanloop.execution import JobRun
 from scanloop.intake.landing import delivered_site
 from scanloop.intake.ledger import Known, deliveries_of, known_contents
@@ -134,6 +134,7 @@ class Receiver(ABC, Generic[Wanted]):
                     self._receive(sandbox, keepers, items)
                 if batch and number:
                     log.info("%s: %d of %d deliveries received.", self.name, number * BATCH, len(work))
+        give_back_freed_memory()
         self.rows.publish(self.run)
         for change in self.changes:
             self.run.publication.update(**change)
