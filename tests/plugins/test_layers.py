@@ -11,7 +11,8 @@ import pytest
 
 ENDS = "scanloop.execution.ends"
 """Writes how attempts ended; used by the one module that may."""
-READABLE = ("scanloop.catalog", "scanloop.errors", "scanloop.execution.receipts", "scanloop.settings", "scanloop.store")
+SEARCHING = ("scanloop.query.fields", "scanloop.query.language", "scanloop.query.search")
+READABLE = ("scanloop.catalog", "scanloop.errors", "scanloop.execution.receipts", *SEARCHING, "scanloop.settings", "scanloop.store")
 
 
 def _imports(path: Path, *, at_import_only: bool = False) -> Iterator[str]:
