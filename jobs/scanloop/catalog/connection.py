@@ -55,6 +55,8 @@ class Catalog:
                 yield connection.execution_options(**options)
         except sa.exc.DBAPIError as error:
             raise self._explained(error) from error
+        except sa.exc.TimeoutError:
+            raise CatalogUnavailable("Every connection to the catalog is in use. Try again in a moment.") from None
 
     @contextmanager
     def scratch(self) -> Iterator[sa.Connection]:
@@ -68,6 +70,8 @@ class Catalog:
                 yield connection.execution_options(isolation_level="REPEATABLE READ")
         except sa.exc.DBAPIError as error:
             raise self._explained(error) from error
+        except sa.exc.TimeoutError:
+            raise CatalogUnavailable("Every connection to the catalog is in use. Try again in a moment.") from None
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -81,6 +85,8 @@ class Catalog:
                 yield connection
         except sa.exc.DBAPIError as error:
             raise self._explained(error) from error
+        except sa.exc.TimeoutError:
+            raise CatalogUnavailable("Every connection to the catalog is in use. Try again in a moment.") from None
 
     def _explained(self, error: sa.exc.DBAPIError) -> Exception:
         """What a caller should see: the world's failure in one sentence, or the error itself where it is about the data or a defect."""

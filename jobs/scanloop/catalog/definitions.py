@@ -87,9 +87,10 @@ def definition_changes(connection: sa.Connection, taxonomy: Taxonomy, lines: Seq
     if stored != categories:
         before = None if stored is None else {category["id"]: category for category in stored}
         after = {category["id"]: category for category in categories}
-        found += [
+        differing = [
             DefinitionChange("taxonomy", f"{version}.{name}" if name else version, *pair) for name, pair in _differences(before, after)
         ]
+        found += differing or [DefinitionChange("taxonomy", f"{version}: order", list(before or ()), list(after))]
     for name in sorted(active.keys() | wanted.keys()):
         was, will = (line.model_dump(mode="json") if line else None for line in (active.get(name), wanted.get(name)))
         found += [DefinitionChange(name, field, *pair) for field, pair in _differences(was, will)]

@@ -79,7 +79,8 @@ def let_readers_read(connection: sa.Connection) -> None:
                 BEGIN
                     EXECUTE format('GRANT USAGE ON SCHEMA %I TO {READER}', current_schema());
                     GRANT SELECT ON {readable} TO {READER};
-                    IF NOT pg_has_role(current_user, '{READER}', 'SET') THEN EXECUTE format('GRANT {READER} TO %I', current_user); END IF;
+                    IF NOT (CASE WHEN current_setting('server_version_num')::int >= 160000 THEN pg_has_role(current_user, '{READER}', 'SET')
+                        ELSE pg_has_role(current_user, '{READER}', 'MEMBER') END) THEN EXECUTE format('GRANT {READER} TO %I', current_user); END IF;
                 EXCEPTION WHEN insufficient_privilege OR undefined_table THEN NULL;
                 END;
             END IF;

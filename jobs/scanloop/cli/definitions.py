@@ -63,6 +63,11 @@ def diff(
         for change in found:
             table.add_row(change.product_line, change.field or "all of it", *(escape(_shown(one)) for one in (change.before, change.after)))
         Console().print(table)
+    if any(change.product_line == "taxonomy" and change.before is not None for change in found):
+        typer.echo(
+            f"A version of a taxonomy never changes: applying this is refused until {taxonomy.taxonomy_version} gets another name.",
+            err=True,
+        )
     if not found:
         raise NothingToDo("the folder and the catalog say the same.")
 

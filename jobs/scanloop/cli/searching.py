@@ -13,7 +13,7 @@ import typer
 from scanloop.cli.options import AttemptOption, RunIdOption, RunOptions, open_world, run_job
 
 QueryArgument = Annotated[str, typer.Argument(help="What to look for; see docs/queries.md.", show_default=False)]
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def add_searching(app: typer.Typer, subject: str) -> None:
@@ -23,8 +23,8 @@ def add_searching(app: typer.Typer, subject: str) -> None:
     @app.command("search", help=f"Find {subject}s by a query, newest first.")
     def search(
         query: QueryArgument,
-        limit: Annotated[int, typer.Option("--limit", min=0, help="Show at most so many.")] = 50,
-        timeout_s: Annotated[float, typer.Option("--timeout", min=0.001, help="Longest time for it, in seconds.")] = 10.0,
+        limit: Annotated[int, typer.Option("--limit", min=0, max=10_000, help="Show at most so many.")] = 50,
+        timeout_s: Annotated[float, typer.Option("--timeout", min=0.001, max=3600, help="Longest time for it, in seconds.")] = 10.0,
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
         with_plan: Annotated[bool, typer.Option("--plan", help="Say how the database finds them instead.")] = False,
     ) -> None:
@@ -65,7 +65,7 @@ def add_searching(app: typer.Typer, subject: str) -> None:
         from scanloop.query.marking import Changes
         from scanloop.query.marking import mark as give
 
-        given = dict(_attribute(text) for text in attributes or ())
+        given = _attributes(attributes or [])
         changes = Changes(tuple(tags or ()), tuple(no_tags or ()), given, tuple(no_attributes or ()))
         changes.checked()
         parse(query, SUBJECTS[subject])
@@ -91,6 +91,18 @@ def add_searching(app: typer.Typer, subject: str) -> None:
         typer.echo(GRAMMAR)
 
 
+def _attributes(texts: list[str]) -> dict[str, Any]:
+    """Attributes by name. Raises WrongArguments: one is none, or named twice."""
+    from scanloop.errors import WrongArguments
+
+    found: dict[str, Any] = {}
+    for name, value in map(_attribute, texts):
+        if name in found:
+            raise WrongArguments(f"The attribute {name} is named twice.")
+        found[name] = value
+    return found
+
+
 def _attribute(text: str) -> tuple[str, Any]:
     """NAME=VALUE; a value in double quotes is text whatever is between them. Raises WrongArguments."""
     from scanloop.errors import WrongArguments
@@ -101,7 +113,7 @@ def _attribute(text: str) -> tuple[str, Any]:
     if value.lower() in ("true", "false"):
         return name, value.lower() == "true"
     if _NUMBER.fullmatch(value):
-        return name, float(value)
+        return name, int(value) if value.lstrip("-").isdigit() else float(value)
     return name, value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 import msgspec
 import sqlalchemy as sa
 import zstandard
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from scanloop.catalog import audit
@@ -207,12 +208,23 @@ def _applied(connection: sa.Connection, batch: Sequence[Insert | Update], run_id
         yield from _insert(connection, cast("Sequence[Insert]", batch), run_id, actor)
         return
     updates = cast("Sequence[Update]", batch)
-    is_once = len({json.dumps(update.key, sort_keys=True, default=str) for update in updates}) == len(updates)
-    if len(updates) >= COPY_FROM_ROWS and is_once:
+    if len(updates) >= COPY_FROM_ROWS and _is_one_statement(updates):
         yield from _update_many(connection, updates, run_id, actor)
         return
     for update in updates:
         yield from _update(connection, update, run_id, actor)
+
+
+def _is_one_statement(updates: Sequence[Update]) -> bool:
+    """Whether the order of changes of one kind does not matter: each has a row of its own, named by its primary key, which stays."""
+    table, first = metadata.tables[updates[0].table], updates[0]
+    names = {column.name for column in table.primary_key.columns}
+    if first.key.keys() != names or first.set.keys() & names:
+        return False
+    documents = [name for name in first.set if isinstance(table.c[name].type, JSONB)]
+    if any(update.set[name] is None for update in updates for name in documents):
+        return False
+    return len({json.dumps(update.key, sort_keys=True, default=str) for update in updates}) == len(updates)
 
 
 def _bound(table: sa.Table, values: Row) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 from scanloop.errors import WrongArguments
 from scanloop.query.fields import Field, Kind, Subject
@@ -28,6 +28,8 @@ text        = '"', { any character but '"' and "\\\\" | '\\\\"' | "\\\\\\\\" }, 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
 MAX_VALUES = 1000
+MAX_COMPARISONS = 100
+"""More than these cost the database more to plan than to find."""
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -38,7 +40,11 @@ _TOKEN = re.compile(
       | (?P<dot>\.)""",
     re.VERBOSE,
 )
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
+_LARGEST = Decimal("1e308")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_INSTANT = re.compile(_DAY.pattern + r"T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _KEYWORDS = {"and", "or", "not", "in", "is"}
 _ORDER = ("<", "<=", ">", ">=")
 _OPERATORS = {
@@ -71,7 +77,7 @@ class Moment:
     """UTC; equal to start for an instant."""
 
 
-Value = str | float | bool | Moment
+Value = str | Decimal | bool | Moment
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,8 @@ def parse(text: str, subject: Subject) -> Filter:
     """
     if len(text) > MAX_CHARACTERS:
         raise QueryWrong(f"a query has at most {MAX_CHARACTERS} characters, this one {len(text)}", text, MAX_CHARACTERS)
+    if (found := _UNSTORABLE.search(text)) is not None:
+        raise QueryWrong("a query cannot hold a null character or half a character", text, found.start())
     return _Parser(text, subject).whole()
 
 
@@ -178,7 +186,7 @@ class _Parser:
         self._text, self._subject = text, subject
         self._source = _tokens(text)
         self._token = next(self._source)
-        self._depth = 0
+        self._depth = self._comparisons = 0
 
     def _take(self) -> _Token:
         token = self._token
@@ -235,6 +243,9 @@ class _Parser:
 
     def _comparison(self) -> Filter:
         start = self._token
+        self._comparisons += 1
+        if self._comparisons > MAX_COMPARISONS:
+            raise self._wrong(f"more than {MAX_COMPARISONS} comparisons; use in, or give what you look for a tag")
         reference = self._reference()
         field, token = reference.field, self._take()
         if token.keyword == "is":
@@ -323,12 +334,10 @@ class _Parser:
         if kind is Kind.TEXT:
             if field.choices and operator != "~" and token.text not in field.choices:
                 raise self._wrong(f"{reference.name} is one of {', '.join(field.choices)}; found {token.text!r}", token)
-            if "\0" in token.text:
-                raise self._wrong("a text cannot hold a null character", token)
             return token.text
         if kind is Kind.NUMBER:
-            number = float(token.text) if token.kind == "word" and _NUMBER.fullmatch(token.text) else math.nan
-            if not math.isfinite(number):
+            number = Decimal(token.text) if token.kind == "word" and _NUMBER.fullmatch(token.text) else None
+            if number is None or abs(number) > _LARGEST:
                 raise self._wrong(f"{reference.name} is a number; found {token}", token)
             return number
         if kind is Kind.TRUTH:
@@ -339,9 +348,11 @@ class _Parser:
 
     def _moment(self, reference: Reference, token: _Token) -> Moment:
         try:
-            if re.fullmatch(r"\d{4}-\d{2}-\d{2}", token.text):
+            if _DAY.fullmatch(token.text):
                 day = datetime.combine(date.fromisoformat(token.text), datetime.min.time(), UTC)
-                return Moment(day, day + timedelta(days=1))
+                return Moment(day, day + timedelta(days=1) if day.date() < date.max else datetime.max.replace(tzinfo=UTC))
+            if not _INSTANT.fullmatch(token.text):
+                raise ValueError
             at = datetime.fromisoformat(token.text)
             at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):

@@ -25,7 +25,9 @@ TIMEOUT_S = 600.0
 MAX_VALUE_CHARACTERS = 1000
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,99}")
 
-Value = str | float | bool
+Value = str | int | float | bool
+LARGEST = 2**53
+"""Larger whole numbers are not the same in every program that reads JSON."""
 _Mark = tuple[str, str]
 """Kind and name."""
 
@@ -67,11 +69,18 @@ class Changes:
 def _checked(name: str, value: Value) -> Value:
     if isinstance(value, str) and (len(value) > MAX_VALUE_CHARACTERS or "\0" in value):
         raise WrongArguments(f"The value of {name} must have at most {MAX_VALUE_CHARACTERS} characters, none of them null.")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise WrongArguments(f"The value of {name} must be a finite number.")
-        return int(value) if value.is_integer() else value
-    return value
+    if isinstance(value, (bool, str)):
+        return value
+    if not math.isfinite(value) or (value == int(value) and abs(value) > LARGEST):
+        raise WrongArguments(
+            f"The value of {name} must be a finite number, a whole one at most 2**53; give a larger one as text, in double quotes."
+        )
+    return int(value) if value == int(value) else value
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two marks are the same; a truth value is no number."""
+    return bool(one == other and isinstance(one["value"], bool) == isinstance(other["value"], bool))
 
 
 def mark(run: JobRun, subject: Subject, query: str, changes: Changes, *, at_most: int = AT_MOST) -> dict[str, Any]:
@@ -104,7 +113,7 @@ def mark(run: JobRun, subject: Subject, query: str, changes: Changes, *, at_most
                     key = {"subject": subject.name, "subject_id": identity, "kind": kind, "name": name}
                     was = before.get((identity, kind, name))
                     now = {"value": was["value"] if was and not is_set else value, "is_set": is_set}
-                    if (was is None and not is_set) or was == now:
+                    if (was is None and not is_set) or (was is not None and _is_same(was, now)):
                         continue
                     is_changed = True
                     if was is None:

@@ -54,6 +54,8 @@ def searching(catalog: Catalog, timeout_s: float = TIMEOUT_S) -> Iterator[sa.Con
         WrongArguments: a statement took longer.
     """
     with catalog.read() as connection:
+        # The other role may have another "$user".
+        connection.execute(sa.text("SELECT set_config('search_path', quote_ident(current_schema()), true)"))
         try:
             connection.execute(sa.text(f"SET LOCAL ROLE {READER}"))
         except sa.exc.DBAPIError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -135,21 +137,22 @@ def _marked(subject: Subject, kind: str, *, name: str | None = None, test: Calla
 
 def _number(value: Any, test: _Test) -> Condition:
     """`test` on a JSON value where it is a number; only then is it made one, in whatever order the database looks at things."""
-    return sa.case((sa.func.jsonb_typeof(value) == "number", test(sa.cast(value, sa.Double))), else_=sa.false())
+    return sa.case((sa.func.jsonb_typeof(value) == "number", test(sa.cast(value, sa.Numeric))), else_=sa.false())
 
 
 def _open(found: Comparison, value: Any) -> Condition:
     """A comparison with a JSON value of any type; one of another type than what is asked for is not equal and in no order."""
     if found.operator in ("=", "in"):
-        return value.in_([sa.cast(sa.literal(_plain(one), JSONB), JSONB) for one in found.values])
+        return value.in_([sa.cast(sa.literal(_json(one), sa.Text), JSONB) for one in found.values])
     if found.operator == "~":
         text = value.op("#>>")(sa.cast(sa.literal([], sa.ARRAY(sa.Text)), sa.ARRAY(sa.Text)))
         return sa.case((sa.func.jsonb_typeof(value) == "string", _test_of(found)(text)), else_=sa.false())
     return _number(value, _test_of(found))
 
 
-def _plain(value: Value) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _json(value: Value) -> str:
+    """A value as JSON, to the last digit."""
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
 
 
 def _test_of(found: Comparison) -> _Test:

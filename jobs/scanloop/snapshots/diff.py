@@ -121,12 +121,12 @@ def _because(rules: Mapping[str, Any], otherwise: str) -> str:
 def _why(part: str, before: SnapshotRecord, after: SnapshotRecord, rules: Mapping[str, Any], was: Balance, now: Balance) -> str:
     if part == ANNOTATION:
         new = sorted(set(after.annotation_ids) - set(before.annotation_ids))
-        if new:
-            return f"annotation {', '.join(new)} has the last word"
         gone = sorted(set(before.annotation_ids) - set(after.annotation_ids))
-        if gone:
-            return f"annotation {', '.join(gone)} no longer counts"
-        return "other categories are asked about" if "categories" in rules else "another view of its bag has other boxes"
+        told = [f"annotation {', '.join(new)} has the last word"] if new else []
+        told += [f"annotation {', '.join(gone)} no longer has"] if gone else []
+        if not told and (before.looked_for, before.boxes) != (after.looked_for, after.boxes):
+            told = ["other categories are asked about" if "categories" in rules else "its annotations count for other categories"]
+        return " and ".join(told) or "another view of its bag has other boxes"
     if part == SPLIT:
         drawn = [name for name in ("splits", "seed", "near_duplicate_bits") if name in rules]
         if drawn:
@@ -137,6 +137,10 @@ def _why(part: str, before: SnapshotRecord, after: SnapshotRecord, rules: Mappin
     if part == WEIGHT:
         if after.split != before.split:
             return "its split weighs otherwise"
+        if after.is_clean_bag != before.is_clean_bag:
+            return f"its bag is {'clean now' if after.is_clean_bag else 'no longer clean'}"
+        if asked := [name for name in ("clean_bag_ratio", "repeat_threshold") if name in rules]:
+            return f"the rules weigh otherwise ({', '.join(asked)})"
         if after.weight == 0 or before.weight == 0:
             return f"its clean bag is {'beyond' if after.weight == 0 else 'within'} the ratio now"
         factors = [{(scanner, category): factor for scanner, category, factor in one.repeat_factors} for one in (was, now)]

@@ -57,14 +57,15 @@ def search_html(database_url: str, about: str, query: str) -> tuple[int, str]:
     if not database_url:
         return 503, render_message(_NO_DATABASE)
     try:
-        view = search_view(_catalog(database_url), about, query)
+        view = search_view(_catalog(database_url, "search"), about, query)
     except ScanloopError as error:
         return 503, render_message(error.message)
     return 400 if view.wrong else 200, render_search(view)
 
 
 @cache
-def _catalog(url: str) -> Catalog:
+def _catalog(url: str, use: str = "overview") -> Catalog:
+    """A catalog with connections of its own for each use: searches that take long do not keep the overview waiting."""
     from scanloop.catalog import Catalog
 
     return Catalog(url)

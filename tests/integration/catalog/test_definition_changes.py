@@ -76,6 +76,13 @@ def test_a_taxonomy_that_changed_under_its_version_is_told_by_category(told: Any
     assert [(one["field"], one["before"], one["after"]) for one in found] == [("t-1.grenade.name", "grenade", "Hand grenade")]
 
 
+def test_another_order_of_categories_is_told_since_apply_refuses_it(told: Any) -> None:
+    taxonomy = {"taxonomy_version": "t-1", "categories": TAXONOMY["categories"][::-1]}
+    code, found = told(taxonomy, definition())
+    assert code == 0
+    assert [(one["field"], one["before"]) for one in found] == [("t-1: order", ["handgun", "knife", "grenade"])]
+
+
 def test_the_table_is_for_people(told: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     told(TAXONOMY, definition(selection={"budget_scans": 7}))
     assert cli(["definitions", "diff", "--folder", str(tmp_path / "lines")]) == 0

@@ -85,6 +85,17 @@ def _entries(world: World) -> list[tuple[str, str]]:
         return [(row.action, row.subject_id) for row in rows]
 
 
+def test_true_is_not_one_and_large_numbers_are_found_to_the_last_digit(filled: World, run_body: Run) -> None:
+    give(run_body, "m-1", "bag = bag-1", attributes={"x": True, "big": 2**53 - 1})
+    assert give(run_body, "m-2", "bag = bag-1", attributes={"x": 1})["changed"] == 2
+    assert total(filled, "attribute.x = 1") == 2
+    assert total(filled, "attribute.x = true") == 0
+    assert give(run_body, "m-3", "bag = bag-1", attributes={"x": True})["changed"] == 2
+    assert total(filled, "attribute.big = 9007199254740991") == 2
+    assert total(filled, "attribute.big in (9007199254740990, 9007199254740992)") == 0
+    assert total(filled, "attribute.big > 9007199254740990.5 and attribute.big < 9007199254740991.5") == 2
+
+
 def test_annotations_are_marked_too(filled: World, run_body: Run) -> None:
     label_everything(run_body, "one")
     knives = total(filled, "category = knife and author_kind = consensus", ANNOTATIONS)
@@ -108,6 +119,7 @@ def test_annotations_are_marked_too(filled: World, run_body: Run) -> None:
         ({"attributes": {"n": float("nan")}}, "must be a finite number"),
         ({"attributes": {"n": "x" * 1001}}, "at most 1000 characters"),
         ({"attributes": {"n": "a\0b"}}, "none of them null"),
+        ({"attributes": {"n": 2**53 + 1}}, r"at most 2\*\*53"),
         ({"attributes": {"n'; --": 1}}, "Not a name of a attribute"),
     ],
 )
@@ -136,6 +148,11 @@ def test_the_command_marks_and_says_how_many(filled: World, monkeypatch: pytest.
     assert {row["name"]: row["value"] for row in rows_of(filled, "marks", subject_id=scan_id_of("bag-1", "top"))} == {
         "new": True, "n": 12, "t": "12", "b": True, "x": "a=b",
     }  # fmt: skip
+    assert cli(["scan", "mark", "bag = bag-1", "--set", "n=1", "--set", "n=2"]) == 64
+    assert "named twice" in capsys.readouterr().err
+    for words in (["--limit", "9223372036854775808"], ["--timeout", "inf"], ["--timeout", "1e9"]):
+        assert cli(["scan", "search", "bag = bag-1", *words]) == 64
+        capsys.readouterr()
     assert cli(["scan", "mark", "bag = bag-1", "--set", "n"]) == 64
     assert "expected NAME=VALUE" in capsys.readouterr().err
     assert cli(["scan", "mark", "bag = ", "--tag", "a"]) == 64

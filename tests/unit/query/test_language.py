@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,9 @@ def test_and_binds_closer_than_or_and_not_closer_than_both() -> None:
         ('site = "two words \\"quoted\\" and a \\\\"', ('two words "quoted" and a \\',)),
         ("serial = 0012", ("0012",)),
         ("projected = TRUE", (True,)),
-        ("statistics.high.air_mean < -1.5e-3", (-0.0015,)),
+        ("statistics.high.air_mean < -1.5e-3", (Decimal("-0.0015"),)),
+        ("header.uid = 9007199254740993", (Decimal(9007199254740993),)),
+        ("acquired <= 9999-12-31", (Moment(datetime(9999, 12, 31, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)),)),
         ("attribute.shift = 3", (3.0,)),
         ('attribute.shift = "3"', ("3",)),
         ("attribute.checked = false", (False,)),
@@ -75,7 +78,10 @@ REFUSED = [
     ("acquired > yesterday", 11, "acquired is a time, such as 2026-03-01"),
     ("acquired > 2026-02-30", 11, "acquired is a time"),
     ("acquired > 9999-12-31T23:59:59-14:00", 11, "acquired is a time"),
-    ("acquired = 9999-12-31", 11, "acquired is a time"),
+    ("acquired = 20260301", 11, "acquired is a time"),
+    ("acquired = 2026-W10", 11, "acquired is a time"),
+    ('header."\0" = 1', 8, "null character"),
+    ("bag = \ud800", 6, "half a character"),
     ("statistics.high = 1", 0, "expected statistics.PLANE.FIGURE, found statistics.high"),
     ("statistics.high.avg = 1", 0, "there is no figure 'avg'"),
     ("statistics.high.mean = x", 23, "statistics.high.mean is a number"),
@@ -105,7 +111,8 @@ def test_a_message_points_at_the_character(text: str, at: int, said: str) -> Non
     assert refusal.value.at == at
     first, line, caret = refusal.value.message.split("\n")
     assert first.startswith(f"Query, character {at + 1}: ")
-    assert line[caret.index("^") :] == text[at:].replace("\n", " ")[:40]
+    shown = "".join(character if character.isprintable() else " " for character in text[at:])
+    assert line[caret.index("^") :] == shown[:40]
 
 
 def test_what_is_too_long_or_too_deep_is_refused() -> None:
@@ -117,6 +124,12 @@ def test_what_is_too_long_or_too_deep_is_refused() -> None:
     assert parse(depth[1:-1], SCANS)
     with pytest.raises(QueryWrong, match="more than 1000 values"):
         parse("site in (" + ",".join(map(str, range(1001))) + ")", SCANS)
+
+
+def test_more_comparisons_than_a_database_likes_to_plan_are_refused() -> None:
+    assert parse(" or ".join(["site = a"] * 100), SCANS)
+    with pytest.raises(QueryWrong, match="more than 100 comparisons"):
+        parse(" or ".join(["site = a"] * 101), SCANS)
 
 
 WORDS = ["and", "or", "not", "in", "is", "set", "(", ")", ",", "=", "!=", "~", "<", ">=", ".", '"', "\\", "site", "tag", "scan.", "x", "1", "-",
