@@ -86,7 +86,7 @@ def add_searching(app: typer.Typer, subject: str) -> None:
 
         table = Table("field", "type", "meaning")
         for name, field in SUBJECTS[subject].all_fields().items():
-            table.add_row(".".join((name, *(part.upper() for part in field.parts))), field.kind.value, field.says)
+            table.add_row(field.written(name), field.kind.value, field.says)
         Console().print(table)
         typer.echo(GRAMMAR)
 

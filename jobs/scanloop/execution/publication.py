@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, cast
 
 import msgspec
@@ -240,8 +239,7 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
     table = metadata.tables[batch[0].table]
     keys = list(table.primary_key.columns)
     names = [column.name for column in keys]
-    key_of = _texts_of(names)
-    rows = {key_of(change.row): change for change in batch}
+    rows = {tuple(str(change.row[name]) for name in names): change for change in batch}
     try:
         added = (_insert_few if len(rows) < COPY_FROM_ROWS else _copy_many)(connection, table, rows.values(), run_id)
     except sa.exc.IntegrityError as error:
@@ -249,22 +247,11 @@ def _insert(connection: sa.Connection, batch: Sequence[Insert], run_id: str, act
         raise Superseded(
             f"A row for {table.name} cannot take its place: {said[0]} {said[-1] if len(said) > 1 else ''}".strip() + "."
         ) from None
-    subjects: dict[str, Callable[[Row], tuple[str, ...]]] = {}
     for key, change in rows.items():
         if added is None or key in added:
-            if (texts_of := subjects.get(change.subject)) is None:
-                texts_of = subjects[change.subject] = _texts_of(change.subject.split("/"))
-            subject = "/".join(texts_of(change.row))
+            subject = "/".join([str(change.row[name]) for name in change.subject.split("/")])
             digest = hashlib.sha256(_CANONICAL(change.row)).hexdigest()
             yield audit.Entry(actor, change.action, change.table, subject, run_id, {"row_sha256": digest})
-
-
-def _texts_of(names: Sequence[str]) -> Callable[[Row], tuple[str, ...]]:
-    """From a row to these columns of it, as texts."""
-    if len(names) == 1:
-        name = names[0]
-        return lambda row: (str(row[name]),)
-    return lambda row: tuple([str(row[name]) for name in names])
 
 
 def _insert_few(connection: sa.Connection, table: sa.Table, changes: Iterable[Insert], run_id: str) -> set[tuple[str, ...]] | None:
@@ -279,8 +266,7 @@ def _copy_many(connection: sa.Connection, table: sa.Table, changes: Collection[I
     """The same for many rows, with COPY; None: all were added, which is the usual case and needs no detour."""
     given = list(next(iter(changes)).row)
     names = [*given, "run_id"]
-    values_of = itemgetter(*given) if len(given) > 1 else lambda row: (row[given[0]],)
-    rows = [(*values_of(change.row), run_id) for change in changes]
+    rows = [(*(change.row[name] for name in given), run_id) for change in changes]
     quote = connection.dialect.identifier_preparer.quote
     columns = ", ".join(map(quote, names))
     try:

@@ -35,6 +35,10 @@ class Field:
     parts: tuple[str, ...] = ()
     """Names that follow after dots, such as the plane and the figure of `statistics.high.air_mean`."""
 
+    def written(self, name: str) -> str:
+        """How a field of this name is written, its free parts in capitals."""
+        return ".".join((name, *(part.upper() for part in self.parts)))
+
 
 _FIGURES = (
     "mean", "std", "minimum", "maximum", "air_mean", "air_share", "air_peak", "air_noise", "saturated_share", "dark_share", "dead_rows",

@@ -310,7 +310,7 @@ class _Parser:
             raise self._wrong(f"a {subject.name} has no field {name!r}{_meant(name, self._names())}", token)
         parts = path[steps + 1 :]
         if len(parts) != len(field.parts):
-            wanted = ".".join((name, *(part.upper() for part in field.parts)))
+            wanted = field.written(name)
             raise self._wrong(f"expected {wanted}, found {'.'.join(path[steps:])}", token)
         if field.parts and field.choices and parts[-1] not in field.choices:
             raise self._wrong(f"there is no {field.parts[-1]} {parts[-1]!r}{_meant(parts[-1], field.choices)}", token)

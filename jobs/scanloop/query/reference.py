@@ -16,10 +16,9 @@ def fields_table(subject: Subject) -> str:
     """Fields of a subject, as Markdown."""
     lines = ["| field | type | meaning |", "|---|---|---|"]
     for name, field in subject.fields.items():
-        shown = ".".join((name, *(part.upper() for part in field.parts)))
         among = f" ({', '.join(field.choices)})" if field.choices and not field.parts else ""
         several = ", several" if field.is_set else ", or absent" if field.is_optional else ""
-        lines.append(f"| `{shown}` | {field.kind.value}{several} | {field.says}{among} |")
+        lines.append(f"| `{field.written(name)}` | {field.kind.value}{several} | {field.says}{among} |")
     return "\n".join(lines)
 
 

@@ -56,10 +56,7 @@ def search_view(catalog: Catalog, subject: str, query: str) -> SearchView:
     from scanloop.query.search import search
 
     about = SUBJECTS[subject]
-    fields = tuple(
-        (".".join((name, *(part.upper() for part in field.parts))), field.kind.value, field.says)
-        for name, field in about.all_fields().items()
-    )
+    fields = tuple((field.written(name), field.kind.value, field.says) for name, field in about.all_fields().items())
     if not query.strip():
         return SearchView(subject, "", fields=fields)
     try:
