@@ -48,7 +48,8 @@ def definition(**changes: Any) -> dict[str, Any]:
 def define(run_body: Body, run_id: str = "define", **changes: Any) -> None:
     """Make one product line's definition the active one."""
     from scanloop.catalog.definitions import apply_definitions
-    from scanloop.product_lines import ProductLine, Taxonomy
+    from scanloop.product_lines import ProductLine
+    from scanloop.taxonomy.tree import Taxonomy
 
     names = ("handgun", "knife", "grenade")
     taxonomy = Taxonomy(taxonomy_version="t-1", categories=tuple({"id": name, "name": name} for name in names))  # type: ignore[arg-type]

@@ -19,7 +19,9 @@ Checked = TypeVar("Checked", bound=BaseModel)
 Name = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a definition: nothing unknown, nothing that changes, no truth value where a number or a text belongs."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -31,14 +33,14 @@ class _Part(BaseModel):
         return value
 
 
-class Scanners(_Part):
+class Scanners(Part):
     """Which scanners deliver for a product line."""
 
     include: tuple[str, ...] = ("*",)
     """Patterns over scanner ids (`*` matches anything)."""
 
 
-class Selection(_Part):
+class Selection(Part):
     """How scans are chosen for labelling."""
 
     budget_scans: int = Field(gt=0)
@@ -51,7 +53,7 @@ class Selection(_Part):
     """Seed of every draw."""
 
 
-class Labelling(_Part):
+class Labelling(Part):
     """How scans are labelled and when labels are believed."""
 
     annotators: int = Field(default=2, ge=1, le=8)
@@ -73,7 +75,7 @@ class Labelling(_Part):
         return types
 
 
-class SnapshotRules(_Part):
+class SnapshotRules(Part):
     """What a snapshot of this product line is made of."""
 
     splits: dict[Literal["train", "val", "test"], float] = {"train": 0.6, "val": 0.15, "test": 0.25}
@@ -99,7 +101,7 @@ class SnapshotRules(_Part):
         return self
 
 
-class Training(_Part):
+class Training(Part):
     """Which recipe trains a candidate, and what it is given."""
 
     recipe: str = "rtmdet_tiny"
@@ -133,7 +135,7 @@ class Training(_Part):
         return frozenset(self.planes) - {"material"} | ({"high", "low"} if "material" in self.planes else set())
 
 
-class Gate(_Part):
+class Gate(Part):
     """When a candidate may become champion."""
 
     target_pfa: float = Field(default=0.1, gt=0, lt=1)
@@ -162,21 +164,21 @@ class Gate(_Part):
         return self
 
 
-class Release(_Part):
+class Release(Part):
     """Where a champion goes."""
 
     channel: str = Field(default="stable", pattern=r"^[a-z][a-z0-9-]{0,30}$")
     """Channel that devices of this product line follow."""
 
 
-class Wake(_Part):
+class Wake(Part):
     """When a product line is due though nothing new arrived."""
 
     max_age_days: int = Field(default=30, ge=1)
     """A champion older than this is due."""
 
 
-class ProductLine(_Part):
+class ProductLine(Part):
     """One product line: who delivers, what is looked for, how it is labelled, trained, judged and released."""
 
     product_line: str = Name
@@ -228,32 +230,6 @@ class ProductLine(_Part):
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class Category(_Part):
-    """One class of threat."""
-
-    id: str = Name
-    name: str
-    parent: str | None = None
-
-
-class Taxonomy(_Part):
-    """A version of the tree of categories."""
-
-    taxonomy_version: str
-    categories: tuple[Category, ...]
-
-    @model_validator(mode="after")
-    def _tree(self) -> Taxonomy:
-        known: set[str] = set()
-        for category in self.categories:
-            if category.parent is not None and category.parent not in known:
-                raise ValueError(f"category {category.id!r} names the parent {category.parent!r}, which does not come before it")
-            if category.id in known:
-                raise ValueError(f"category {category.id!r} is named twice")
-            known.add(category.id)
-        return self
-
-
 class _OnceLoader(yaml.SafeLoader):
     """Reads plain values only, and refuses a mapping that has a key twice, of which YAML libraries keep the last without a word."""
 
@@ -303,8 +279,3 @@ def read_product_line(path: Path) -> ProductLine:
         WrongArguments: the file is no YAML or no product line; the message names file, field and what is wrong.
     """
     return check(ProductLine, read_yaml(path), str(path))
-
-
-def read_taxonomy(path: Path) -> Taxonomy:
-    """Read and check one version of the taxonomy. Raises WrongArguments as `read_product_line` does."""
-    return check(Taxonomy, read_yaml(path), str(path))

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from scanloop.catalog.tables import product_lines, taxonomies
 from scanloop.errors import DataWrong, NothingToDo, WrongArguments
-from scanloop.product_lines import ProductLine, Taxonomy, read_product_line, read_taxonomy
+from scanloop.product_lines import ProductLine, read_product_line
+from scanloop.taxonomy.tree import Taxonomy, from_row, problems_with, read_taxonomy
 
 if TYPE_CHECKING:
     from scanloop.execution import JobRun
@@ -28,7 +29,7 @@ def read_folder(folder: Path) -> tuple[Taxonomy, list[ProductLine]]:
     if not folder.is_dir():
         raise WrongArguments(f"{folder} is not a folder.")
     taxonomy = read_taxonomy(folder / "taxonomy.yaml")
-    known = {category.id for category in taxonomy.categories}
+    known = set(taxonomy.ids)
     lines: dict[str, ProductLine] = {}
     for path in sorted(folder.glob("*.yaml")):
         if path.name == "taxonomy.yaml":
@@ -80,10 +81,13 @@ def definition_changes(connection: sa.Connection, taxonomy: Taxonomy, lines: Seq
     """What applying a folder would change, by product line and field. One that the folder does not name stays active, and is told as gone."""
     active = {line.product_line: line for line in active_definitions(connection)}
     wanted = {line.product_line: line for line in lines}
-    found = []
+    found: list[DefinitionChange] = []
     version = taxonomy.taxonomy_version
-    stored = connection.execute(sa.select(taxonomies.c.categories).where(taxonomies.c.taxonomy_version == version)).scalar_one_or_none()
-    categories = [category.model_dump() for category in taxonomy.categories]
+    known, row = _stored_taxonomy(connection, version), taxonomy.as_row()
+    stored, categories = known["categories"] if known else None, row["categories"]
+    if known is not None:
+        pairs = ((name, known[name], row[name]) for name in ("follows", "changes"))
+        found += [DefinitionChange("taxonomy", f"{version}: {name}", was, will) for name, was, will in pairs if was != will]
     if stored != categories:
         before = None if stored is None else {category["id"]: category for category in stored}
         after = {category["id"]: category for category in categories}
@@ -111,21 +115,20 @@ def apply_definitions(run: JobRun, taxonomy: Taxonomy, lines: Sequence[ProductLi
 
     Raises:
         NothingToDo: they already are.
-        DataWrong: the taxonomy version exists with other categories; a version never changes.
+        DataWrong: the taxonomy version exists with other categories or changes (a version never changes), or does not say what became of the
+            categories of the version before.
     """
+    version, wanted = taxonomy.taxonomy_version, taxonomy.as_row()
     with run.catalog.read() as connection:
         stored = {(row.product_line, row.version): bool(row.is_active) for row in connection.execute(sa.select(product_lines))}
-        version = taxonomy.taxonomy_version
-        categories = connection.execute(
-            sa.select(taxonomies.c.categories).where(taxonomies.c.taxonomy_version == version)
-        ).scalar_one_or_none()
-    wanted = [category.model_dump() for category in taxonomy.categories]
-    if categories is not None and categories != wanted:
-        raise DataWrong(f"Taxonomy {version} is in the catalog with other categories. Give the changed taxonomy a new version.")
-    if categories is None:
-        run.publication.insert(
-            "taxonomies", [{"taxonomy_version": version, "categories": wanted}], action="taxonomy.added", subject="taxonomy_version"
-        )
+        known = _stored_taxonomy(connection, version)
+        if known is None:
+            check_follows(connection, taxonomy)
+    if known is not None and known != wanted:
+        what = "categories" if known["categories"] != wanted["categories"] else "changes"
+        raise DataWrong(f"Taxonomy {version} is in the catalog with other {what}. Give the changed taxonomy a new version.")
+    if known is None:
+        run.publication.insert("taxonomies", [wanted], action="taxonomy.added", subject="taxonomy_version")
     changed = []
     for line in lines:
         if stored.get((line.product_line, line.version)):
@@ -148,6 +151,37 @@ def apply_definitions(run: JobRun, taxonomy: Taxonomy, lines: Sequence[ProductLi
         else:
             row = {**key, "definition": line.model_dump(mode="json"), "is_active": True}
             run.publication.insert("product_lines", [row], action="product_line.defined", subject="product_line/version")
-    if not changed and categories is not None:
+    if not changed and known is not None:
         raise NothingToDo("every definition is already active.")
     return {"product_lines": [line.product_line for line in lines], "changed": changed, "taxonomy": version}
+
+
+def check_follows(connection: sa.Connection, taxonomy: Taxonomy) -> None:
+    """Make sure that a new version of the taxonomy accounts for the one before.
+
+    Raises:
+        DataWrong: the version that it follows is not in the catalog, or it leaves something unsaid about it; or product lines use another version
+            and it does not say which one it follows.
+    """
+    version = taxonomy.taxonomy_version
+    if taxonomy.follows is None:
+        used = sorted({line.taxonomy for line in active_definitions(connection)} - {version})
+        if used:
+            raise DataWrong(
+                f"Taxonomy {version} does not say which version it follows; product lines use {', '.join(used)}. Add to taxonomy.yaml "
+                f"`follows: {used[-1]}` and, under `changes:`, what became of its categories; or `follows: ''` if it has nothing to do with it."
+            )
+    if not taxonomy.follows:
+        return
+    before = _stored_taxonomy(connection, taxonomy.follows)
+    if before is None:
+        raise DataWrong(f"Taxonomy {version} follows {taxonomy.follows}, which is not in the catalog. Apply that version first.")
+    if problem := next(problems_with(taxonomy, from_row(before)), None):
+        raise DataWrong(f"Taxonomy {version}: {problem}.")
+
+
+def _stored_taxonomy(connection: sa.Connection, version: str) -> dict[str, Any] | None:
+    """A version of the taxonomy as the catalog keeps it."""
+    columns = (taxonomies.c[name] for name in ("taxonomy_version", "categories", "follows", "changes"))
+    row = connection.execute(sa.select(*columns).where(taxonomies.c.taxonomy_version == version)).mappings().one_or_none()
+    return dict(row) if row is not None else None

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from scanloop.catalog import tables as t
 from scanloop.catalog.definitions import active_definitions
-from scanloop.labelling.trusted import is_about, is_trusted, is_trusted_report, not_replaced
+from scanloop.labelling.trusted import is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.query.sql import of_product_line
+from scanloop.taxonomy.lineage import Lineage, lineage_of
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,21 @@ def covered_scanners(connection: sa.Connection, definition: ProductLine) -> list
     return [scanner for scanner in connection.execute(sa.select(t.scanners.c.scanner_id)).scalars() if definition.covers(scanner)]
 
 
-def _accepted(definition: ProductLine, covered: Sequence[str]) -> sa.CompoundSelect[tuple[str]]:
+def _accepted(definition: ProductLine, covered: Sequence[str], lineage: Lineage) -> sa.CompoundSelect[tuple[str]]:
     """Scans with an accepted annotation, or one that is trusted as it came and speaks about a category of the product line."""
-    reviewed = sa.select(t.reviews.c.scan_id).where(t.reviews.c.product_line == definition.product_line, t.reviews.c.verdict == "accepted")
     notes = t.annotations
+    reviewed = (
+        sa.select(t.reviews.c.scan_id)
+        .join(notes, notes.c.annotation_id == t.reviews.c.annotation_id)
+        .where(t.reviews.c.product_line == definition.product_line, t.reviews.c.verdict == "accepted", lineage.counts(notes))
+    )
     as_it_came = sa.and_(notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes))
     trusted = (
         sa.select(notes.c.scan_id)
         .join(t.scans, t.scans.c.scan_id == notes.c.scan_id)
         .where(
             sa.or_(as_it_came, is_trusted_report(notes, definition)),
-            is_about(notes, definition.categories),
+            lineage.is_about(notes, definition.categories),
             t.scans.c.state == "validated",
             t.scans.c.scanner_id.in_(covered),
         )
@@ -139,7 +144,9 @@ def _status(connection: sa.Connection, definition: ProductLine) -> LoopStatus:
         open_tasks=count(rows(tasks, tasks.c.state == "open")),
         submitted_tasks=count(rows(tasks, tasks.c.state == "submitted")),
         returned_tasks=count(rows(tasks, tasks.c.state == "returned", ~has_later_round)),
-        accepted_scans=count(sa.select(sa.func.count()).select_from(_accepted(definition, covered).subquery())),
+        accepted_scans=count(
+            sa.select(sa.func.count()).select_from(_accepted(definition, covered, lineage_of(connection, definition)).subquery())
+        ),
         snapshots=count(rows(t.snapshots)),
         snapshot_scans=int((newest or {}).get("accepted", 0)),
         models=count(rows(t.models)),

@@ -166,7 +166,16 @@ scan_validations = _table(
     _json("failed", "[]"),
 )
 
-taxonomies = _table("taxonomies", _key("taxonomy_version"), _json("categories", "[]"))
+taxonomies = _table("taxonomies", _key("taxonomy_version"), _json("categories", "[]"), _text("follows", null=True), _json("changes", "[]"))
+
+taxonomy_mappings = _table(
+    "taxonomy_mappings",
+    _key("product_line"),
+    _key("from_version"),
+    _key("to_version"),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    _json("counts"),
+)
 
 product_lines = _table(
     "product_lines",

@@ -43,14 +43,20 @@ def diff(
     import json
     from contextlib import closing
 
-    from scanloop.catalog.definitions import definition_changes, read_folder
+    from scanloop.catalog.definitions import check_follows, definition_changes, read_folder
     from scanloop.cli.options import open_world
-    from scanloop.errors import NothingToDo
+    from scanloop.errors import DataWrong, NothingToDo
 
     taxonomy, lines = read_folder(folder)
     world = open_world()
     with closing(world.catalog), world.catalog.read() as connection:
         found = definition_changes(connection, taxonomy, lines)
+        is_new = any(change.product_line == "taxonomy" and change.field == taxonomy.taxonomy_version for change in found)
+        try:
+            if is_new:
+                check_follows(connection, taxonomy)
+        except DataWrong as error:
+            typer.echo(f"Applying this is refused: {error.message}", err=True)
     if as_json:
         for change in found:
             typer.echo(json.dumps(vars(change), sort_keys=True))

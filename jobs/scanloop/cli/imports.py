@@ -102,7 +102,7 @@ def check(
 
     source = _source(what, folder, categories, split, dataset)
     if taxonomy is not None:
-        from scanloop.product_lines import read_taxonomy
+        from scanloop.taxonomy.tree import read_taxonomy
 
         read = read_taxonomy(taxonomy)
         source.mapping.check_known([category.id for category in read.categories], read.taxonomy_version)

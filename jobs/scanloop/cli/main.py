@@ -22,6 +22,7 @@ ROOMS = {
     "scan": "scan",
     "bag": "bag",
     "annotation": "annotation",
+    "taxonomy": "taxonomy",
     "report": "report",
     "quarantine": "quarantine",
     "validation": "validation",

@@ -20,6 +20,7 @@ from scanloop.product_lines import ProductLine
 from scanloop.query.sql import of_product_line
 from scanloop.scans.planes import read_planes
 from scanloop.store import Store
+from scanloop.taxonomy.lineage import Lineage, lineage_of
 
 log = logging.getLogger(__name__)
 KIND = "curation"
@@ -55,16 +56,16 @@ def candidates_of(
 
     A scan that came with a trusted annotation of every category asked about has its answer. Without `category`: scans that no ordinary
     selection chose. With it: scans that no selection chose for that category, whatever else was looked for in them, acquired from `since` to
-    before `until`.
+    before `until`; what was accepted under an older version of the taxonomy, and is mapped, answers what it says now.
     """
-    scans = tables.scans
+    scans, lineage = tables.scans, lineage_of(connection, definition)
     conditions = [
         scans.c.state == "validated",
         ~scans.c.is_projected,
         scans.c.scan_type == "operational",
         scans.c.modality != "CT",
-        ~_was_chosen(definition.product_line, category),
-        ~_is_answered(definition, category),
+        ~_was_chosen(definition.product_line, category, lineage),
+        ~_is_answered(definition, category, lineage),
         of_product_line(definition.query),
     ]
     if since is not None:
@@ -76,7 +77,7 @@ def candidates_of(
 
 def history_of(connection: sa.Connection, product_line: str, *, category: str | None = None, before: datetime | None = None) -> list[Known]:
     """Scans that earlier selections chose (for `category`, if given; created before `before`, if given), whatever became of them since."""
-    return _known(connection, [_was_chosen(product_line, category, before)], None)
+    return _known(connection, [_was_chosen(product_line, category, None, before)], None)
 
 
 def scans_of(connection: sa.Connection, selection_id: str) -> list[Known]:
@@ -102,33 +103,39 @@ def described(known: Iterable[Known], store: Store) -> list[Candidate]:
     ]
 
 
-def _was_chosen(product_line: str, category: str | None, before: datetime | None = None) -> sa.Exists:
-    """Whether a selection of the product line chose the scan: an ordinary one, or for `category` any that asks about it."""
+def _was_chosen(product_line: str, category: str | None, lineage: Lineage | None, before: datetime | None = None) -> sa.Exists:
+    """Whether a selection of the product line chose the scan: an ordinary one, or for `category` any that asks about it.
+
+    With `lineage` also under what the category was called in an older version of the taxonomy.
+    """
     selections, items = tables.selections, tables.selection_items
     asked = selections.c.parameters
+    about: sa.ColumnElement[bool] = sa.true()
+    if category is not None:
+        about = asked["looked_for"].contains([category]) if lineage is None else lineage.is_asked(asked, category)
     conditions = [
         items.c.scan_id == tables.scans.c.scan_id,
         items.c.is_chosen,
         selections.c.selection_id == items.c.selection_id,
         selections.c.product_line == product_line,
-        asked["kind"].astext == KIND if category is None else asked["looked_for"].contains([category]),
+        asked["kind"].astext == KIND if category is None else about,
     ]
     if before is not None:
         conditions.append(selections.c.created_at < before)
     return sa.exists().where(*conditions)
 
 
-def _is_answered(definition: ProductLine, category: str | None) -> sa.Exists:
-    """Whether a trusted annotation of the scan speaks about `category`, or about every category of the product line."""
-    notes = tables.annotations
+def _is_answered(definition: ProductLine, category: str | None, lineage: Lineage) -> sa.ColumnElement[bool]:
+    """Whether a trusted annotation of the scan speaks about `category`, or about every category of the product line; or an accepted one about
+    `category`.
+    """
+    notes, reviews = tables.annotations, tables.reviews
     asked = list(definition.categories) if category is None else [category]
-    return sa.exists().where(
-        notes.c.scan_id == tables.scans.c.scan_id,
-        notes.c.product_line == definition.product_line,
-        is_trusted(notes),
-        not_replaced(notes),
-        notes.c.looked_for.contains(asked),
-    )
+    of_it = (notes.c.scan_id == tables.scans.c.scan_id, notes.c.product_line == definition.product_line, lineage.is_about_all(notes, asked))
+    trusted = sa.exists().where(*of_it, is_trusted(notes), not_replaced(notes))
+    if category is None:
+        return trusted
+    return sa.or_(trusted, sa.exists().where(*of_it, reviews.c.annotation_id == notes.c.annotation_id, reviews.c.verdict == "accepted"))
 
 
 def _known(connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], definition: ProductLine | None) -> list[Known]:

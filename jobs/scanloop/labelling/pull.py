@@ -123,7 +123,7 @@ def judge(
     tool: str,
     taxonomy: str,
 ) -> Pulled:
-    """Decide what becomes of finished annotations of known tasks."""
+    """Decide what becomes of finished annotations of known tasks. `taxonomy` is that of tasks which do not say theirs."""
     rows: list[dict[str, Any]] = []
     refused: dict[str, list[str]] = defaultdict(list)
     latest = {task_id: dict(imported.latest.get(task_id, {})) for task_id in tasks}
@@ -151,7 +151,7 @@ def judge(
                 "author": item.author,
                 "author_kind": "person",
                 "tool": tool,
-                "taxonomy_version": taxonomy,
+                "taxonomy_version": attributes.get("taxonomy") or taxonomy,
                 "looked_for": list(attributes["looked_for"]),
                 "boxes": [box.as_json() for box in clipped(item.boxes, *sizes)],
                 "time_spent_s": item.time_spent_s,

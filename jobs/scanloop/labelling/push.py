@@ -61,9 +61,16 @@ def push_tasks(run: JobRun) -> dict[str, Any]:
 
 def due_tasks(connection: sa.Connection, product_line: str) -> list[WantedTask]:
     """Every task that should exist and does not."""
-    schema = tables.selections.c.parameters["schema_version"].astext
+    asked_about = tables.selections.c.parameters
+    schema = asked_about["schema_version"].astext
     chosen = connection.execute(
-        sa.select(tables.selection_items.c.scan_id, schema, tables.selections.c.selection_id, tables.selections.c.parameters["looked_for"])
+        sa.select(
+            tables.selection_items.c.scan_id,
+            schema,
+            tables.selections.c.selection_id,
+            asked_about["looked_for"],
+            asked_about["taxonomy"].astext,
+        )
         .join(tables.selections, tables.selections.c.selection_id == tables.selection_items.c.selection_id)
         .outerjoin(
             tables.labelling_tasks,
@@ -78,11 +85,14 @@ def due_tasks(connection: sa.Connection, product_line: str) -> list[WantedTask]:
         )
         .order_by(tables.selections.c.created_at.desc(), tables.selections.c.selection_id)
     )
-    first = [WantedTask(product_line, scan_id, version, 1, selection_id, tuple(asked)) for scan_id, version, selection_id, asked in chosen]
-    later = tables.labelling_tasks.alias("later")
+    first = [
+        WantedTask(product_line, scan_id, version, 1, selection_id, tuple(asked), taxonomy)
+        for scan_id, version, selection_id, asked, taxonomy in chosen
+    ]
+    later, attributes = tables.labelling_tasks.alias("later"), tables.labelling_tasks.c.attributes
     columns = (tables.labelling_tasks.c[name] for name in ("scan_id", "schema_version", "round", "selection_id"))
     returned = connection.execute(
-        sa.select(*columns, tables.labelling_tasks.c.attributes["looked_for"]).where(
+        sa.select(*columns, attributes["looked_for"], sa.func.coalesce(attributes["taxonomy"].astext, "")).where(
             tables.labelling_tasks.c.product_line == product_line,
             tables.labelling_tasks.c.state == "returned",
             ~sa.exists().where(
@@ -94,8 +104,8 @@ def due_tasks(connection: sa.Connection, product_line: str) -> list[WantedTask]:
         )
     )
     again = [
-        WantedTask(product_line, scan_id, version, number, chosen_by, tuple(asked))
-        for scan_id, version, number, chosen_by, asked in returned
+        WantedTask(product_line, scan_id, version, number, chosen_by, tuple(asked), taxonomy)
+        for scan_id, version, number, chosen_by, asked, taxonomy in returned
     ]
     return next_tasks(first, again, ())
 
@@ -137,5 +147,11 @@ def _row(task: WantedTask, request: TaskRequest, external_id: str, bag_id: str, 
         "external_id": external_id,
         "assignees": request.assignees,
         "state": "open",
-        "attributes": {"looked_for": list(task.looked_for), "picture_key": request.picture_key, "server": server, **sizes},
+        "attributes": {
+            "looked_for": list(task.looked_for),
+            "taxonomy": task.taxonomy,
+            "picture_key": request.picture_key,
+            "server": server,
+            **sizes,
+        },
     }

@@ -27,6 +27,8 @@ class WantedTask:
     """Why the scan was chosen."""
     looked_for: tuple[str, ...]
     """Categories to look for."""
+    taxonomy: str
+    """Version of the taxonomy that they are from: an answer means what was asked, whatever the definition says by then."""
 
     @property
     def task_id(self) -> str:
@@ -37,7 +39,7 @@ class WantedTask:
 def next_tasks(chosen: Iterable[WantedTask], returned: Iterable[WantedTask], existing: Collection[str]) -> list[WantedTask]:
     """First rounds of what was chosen and next rounds of what came back, without tasks that exist; in order of task id, each once."""
     again = [
-        WantedTask(task.product_line, task.scan_id, task.schema_version, task.round + 1, task.selection_id, task.looked_for)
+        WantedTask(task.product_line, task.scan_id, task.schema_version, task.round + 1, task.selection_id, task.looked_for, task.taxonomy)
         for task in returned
         if task.round < MAX_ROUNDS
     ]

@@ -4,7 +4,6 @@ are from: what says so is here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,11 +27,6 @@ def is_import(notes: Any) -> sa.ColumnElement[bool]:
 def is_trusted(notes: Any) -> sa.ColumnElement[bool]:
     """Whether an annotation counts as accepted as it is. One that another of its kind replaces still does; see `not_replaced`."""
     return is_import(notes)
-
-
-def is_about(notes: Any, categories: Iterable[str]) -> sa.ColumnElement[bool]:
-    """Whether an annotation speaks about one of these categories."""
-    return sa.or_(*(notes.c.looked_for.contains([category]) for category in categories))
 
 
 def not_replaced(notes: Any) -> sa.ColumnElement[bool]:

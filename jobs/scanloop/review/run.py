@@ -59,7 +59,7 @@ def _publish(run: JobRun, task: Mapping[str, Any], verdict: Verdict, reviewed: l
             "author": "review",
             "author_kind": "consensus",
             "tool": TOOL,
-            "taxonomy_version": run.definition.taxonomy,
+            "taxonomy_version": task["attributes"].get("taxonomy") or run.definition.taxonomy,
             "looked_for": list(task["attributes"]["looked_for"]),
             "boxes": [box.as_json() for box in verdict.consensus],
             "time_spent_s": None,

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 from scanloop.catalog import tables
 from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.boxes import boxes_from_json
-from scanloop.labelling.trusted import is_about, is_trusted, is_trusted_report, not_replaced
+from scanloop.labelling.trusted import is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.query.sql import of_product_line
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
 from scanloop.snapshots.splits import drawn_split, split_bags
+from scanloop.taxonomy.lineage import Lineage, lineage_of
 
 
 @dataclass(frozen=True)
@@ -46,31 +47,36 @@ class Collected:
 
 
 def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[LabelledScan]:
-    """Every validated scan of the product line's scanners with an accepted annotation, or one that is trusted as it came, by scan id."""
+    """Every validated scan of the product line's scanners with an accepted annotation, or one that is trusted as it came, by scan id.
+
+    Annotations under an older version of the taxonomy say what they say under the definition's; those of one that is not mapped are not there.
+    """
     tasks, reviews, notes = tables.labelling_tasks, tables.reviews, tables.annotations
+    lineage = lineage_of(connection, definition)
     accepted = connection.execute(
         sa.select(
             tasks.c.scan_id,
             tasks.c.bag_id,
             tasks.c.selection_id,
             notes.c.annotation_id,
+            notes.c.taxonomy_version,
             notes.c.looked_for,
             notes.c.boxes,
             reviews.c.created_at,
         )
         .join(tasks, tasks.c.task_id == reviews.c.task_id)
         .join(notes, notes.c.annotation_id == reviews.c.annotation_id)
-        .where(reviews.c.product_line == definition.product_line, reviews.c.verdict == "accepted")
+        .where(reviews.c.product_line == definition.product_line, reviews.c.verdict == "accepted", lineage.counts(notes))
     ).all()
     unfinished = _unfinished_portions(connection, definition.product_line)
     whole: dict[str, list[AnnotationSet]] = defaultdict(list)
     partial: dict[str, list[AnnotationSet]] = defaultdict(list)
     for row in accepted:
-        note = AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes))
+        note = _annotation_set(row, lineage)
         (partial if (row.bag_id, row.selection_id) in unfinished else whole)[row.scan_id].append(note)
-    for scan_id, note in _trusted(connection, definition):
+    for scan_id, note in _trusted(connection, definition, lineage):
         whole[scan_id].append(note)
-    for scan_id, note, is_whole in _from_reports(connection, definition):
+    for scan_id, note, is_whole in _from_reports(connection, definition, lineage):
         (whole if is_whole else partial)[scan_id].append(note)
     scan_ids = sorted({*whole, *partial})
     facts = _facts(connection, scan_ids, definition)
@@ -81,37 +87,64 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
     ]
 
 
-def _trusted(connection: sa.Connection, definition: ProductLine) -> Iterator[tuple[str, AnnotationSet]]:
+def unmapped_scans(connection: sa.Connection, definition: ProductLine) -> dict[str, int]:
+    """Scans with an accepted annotation under a version of the taxonomy that does not count, by version."""
+    reviews, notes = tables.reviews, tables.annotations
+    rows = connection.execute(
+        sa.select(notes.c.taxonomy_version, sa.func.count(reviews.c.scan_id.distinct()))
+        .join(reviews, reviews.c.annotation_id == notes.c.annotation_id)
+        .where(
+            reviews.c.product_line == definition.product_line,
+            reviews.c.verdict == "accepted",
+            ~lineage_of(connection, definition).counts(notes),
+        )
+        .group_by(notes.c.taxonomy_version)
+        .order_by(notes.c.taxonomy_version)
+    )
+    return {version: int(count) for version, count in rows}
+
+
+def _annotation_set(row: Any, lineage: Lineage) -> AnnotationSet:
+    """What an annotation of a version that counts says under the definition's."""
+    said = lineage.carried(row.taxonomy_version, row.looked_for, boxes_from_json(row.boxes))
+    assert said is not None
+    return AnnotationSet(row.annotation_id, row.created_at.isoformat(), *said)
+
+
+def _trusted(connection: sa.Connection, definition: ProductLine, lineage: Lineage) -> Iterator[tuple[str, AnnotationSet]]:
     """Scan and annotation for each about a category of the definition that counts without a review and that no later one of its kind replaces."""
     notes = tables.annotations
     rows = connection.execute(
-        sa.select(notes.c.scan_id, notes.c.annotation_id, notes.c.looked_for, notes.c.boxes, notes.c.created_at)
+        sa.select(*_said(notes))
         .where(
-            notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes), is_about(notes, definition.categories)
+            notes.c.product_line == definition.product_line,
+            is_trusted(notes),
+            not_replaced(notes),
+            lineage.is_about(notes, definition.categories),
         )
         .order_by(notes.c.annotation_id)
     )
     for row in rows:
-        yield (
-            row.scan_id,
-            AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes)),
-        )
+        yield row.scan_id, _annotation_set(row, lineage)
 
 
-def _from_reports(connection: sa.Connection, definition: ProductLine) -> Iterator[tuple[str, AnnotationSet, bool]]:
+def _said(notes: sa.Table) -> list[sa.Column[Any]]:
+    return [notes.c[name] for name in ("scan_id", "annotation_id", "taxonomy_version", "looked_for", "boxes", "created_at")]
+
+
+def _from_reports(connection: sa.Connection, definition: ProductLine, lineage: Lineage) -> Iterator[tuple[str, AnnotationSet, bool]]:
     """Scan and annotation from each report of a type that the product line trusts; and whether every scan that the report names is there."""
     if not definition.labelling.trusted_reports:
         return
     notes, reports = tables.annotations, tables.threat_reports
     rows = connection.execute(
-        sa.select(notes.c.scan_id, notes.c.annotation_id, notes.c.looked_for, notes.c.boxes, notes.c.created_at, reports.c.state)
+        sa.select(*_said(notes), reports.c.state)
         .join(reports, reports.c.report_id == notes.c.report_id)
-        .where(is_trusted_report(notes, definition), is_about(notes, definition.categories))
+        .where(is_trusted_report(notes, definition), lineage.is_about(notes, definition.categories))
         .order_by(notes.c.annotation_id)
     )
     for row in rows:
-        note = AnnotationSet(row.annotation_id, row.created_at.isoformat(), frozenset(row.looked_for), boxes_from_json(row.boxes))
-        yield row.scan_id, note, row.state == "matched"
+        yield row.scan_id, _annotation_set(row, lineage), row.state == "matched"
 
 
 def _unfinished_portions(connection: sa.Connection, product_line: str) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from scanloop.catalog.due import is_of_age
 from scanloop.errors import NothingToDo
 from scanloop.execution import JobRun
 from scanloop.snapshots.build import SHARD_SUFFIX, build_root, check_enough
-from scanloop.snapshots.collect import labelled_scans, records_of
+from scanloop.snapshots.collect import labelled_scans, records_of, unmapped_scans
 from scanloop.snapshots.manifest import SHARDS_PREFIX, load_snapshot, root_key
 from scanloop.steps import step
 
@@ -29,6 +30,7 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     definition = run.definition
     with run.catalog.read() as connection:
         scans = labelled_scans(connection, definition)
+        unmapped = unmapped_scans(connection, definition)
         parent_id, sequence = latest(connection, definition.product_line)
         serving = connection.execute(
             sa.select(tables.champions.c.model_id).where(tables.champions.c.product_line == definition.product_line)
@@ -42,6 +44,8 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
         known = set(connection.execute(sa.select(tables.snapshots.c.snapshot_id)).scalars())
     parent = load_snapshot(run.store, parent_id) if parent_id else None
     collected = records_of(scans, definition)
+    for version, count in unmapped.items():
+        log.warning("%d scans of %s were labelled under the taxonomy %s, which is not mapped.", count, definition.product_line, version)
     built = build_root(collected, definition, parent)
     content = built.root.to_bytes()
     snapshot_id = hashlib.sha256(content).hexdigest()
@@ -58,7 +62,7 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     run.add_output(stored)
     if parent is not None:
         run.add_input("snapshot", parent.snapshot_id)
-    counts = built.root.counts | {"accepted": len(scans), "left_out": collected.left_out}
+    counts = built.root.counts | {"accepted": len(scans), "left_out": collected.left_out | _as_reasons(unmapped)}
     row = {
         "snapshot_id": snapshot_id,
         "product_line": definition.product_line,
@@ -72,6 +76,12 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     run.publication.insert("snapshots", [row], action="snapshot.created", subject="snapshot_id")
     log.info("Snapshot %s of %s: %d scans of %d bags.", snapshot_id[:12], definition.product_line, counts["scans"], counts["bags"])
     return {"snapshot_id": snapshot_id, "sequence": sequence + 1, "parent_id": parent_id, "counts": counts}
+
+
+def _as_reasons(unmapped: Mapping[str, int]) -> dict[str, int]:
+    return {
+        f"labelled under the taxonomy {version}, which is not mapped (scanloop taxonomy map)": count for version, count in unmapped.items()
+    }
 
 
 def latest(connection: sa.Connection, product_line: str) -> tuple[str | None, int]:

@@ -9,7 +9,8 @@ import yaml
 
 from scanloop.catalog.definitions import read_folder
 from scanloop.errors import WrongArguments
-from scanloop.product_lines import ProductLine, read_product_line, read_taxonomy
+from scanloop.product_lines import ProductLine, read_product_line
+from scanloop.taxonomy.tree import read_taxonomy
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = {"product_line": "cabin", "title": "Cabin", "taxonomy": "t-1", "categories": ["knife", "handgun"], "selection": {"budget_scans": 10}}

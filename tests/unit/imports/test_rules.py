@@ -18,7 +18,7 @@ from scanloop.imports.presets import FORMATS, PRESETS, preset_named
 from scanloop.imports.problems import KINDS, MAX_KEPT, Problem, Problems, decode_problems, encode_problems
 from scanloop.imports.records import IndexBox
 from scanloop.imports.reference import filled
-from scanloop.product_lines import read_taxonomy
+from scanloop.taxonomy.tree import read_taxonomy
 
 ROOT = Path(__file__).parents[3]
 FINITE = st.floats(-500, 500, allow_nan=False)

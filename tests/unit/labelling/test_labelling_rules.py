@@ -16,7 +16,7 @@ def box(category="knife", bbox=(1, 2, 3, 4)):
 
 
 def wanted(scan="s", version="1", round_number=1):
-    return WantedTask("cabin", scan, version, round_number, "sel", ("knife",))
+    return WantedTask("cabin", scan, version, round_number, "sel", ("knife",), "t-1")
 
 
 def finished(task="t", author="ann", version="1", boxes=(), cursor="0:1"):
