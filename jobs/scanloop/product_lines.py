@@ -92,6 +92,12 @@ class SnapshotRules(Part):
     """t of the repeat factor max(1, sqrt(t / f)). Source: LVIS, arXiv:1908.03195, section 4."""
     buckets: int = Field(default=16, ge=1, le=4096)
     """Manifest shards; a bag is always in the same one."""
+    split_by: Literal["bag", "site", "scanner", "day", "month"] = "bag"
+    """What no two splits share. A bag is never in two; here also the sites, machines, days or months (UTC) of its scans."""
+    test_set: int = Field(default=0, ge=0)
+    """Version of a frozen test set: bags join it only when this grows. 0: they join it with each snapshot."""
+    synthetic_share: float = Field(default=1.0, ge=0, le=1)
+    """Synthetic scans among those of train, at most."""
 
     @model_validator(mode="after")
     def _whole(self) -> SnapshotRules:
@@ -99,6 +105,11 @@ class SnapshotRules(Part):
         if set(self.splits) != {"train", "val", "test"} or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
             raise ValueError("splits must name train, val and test, none below 0, and sum to 1")
         return self
+
+    def said_later(self) -> dict[str, Any]:
+        """Rules that came later than others, where they say something."""
+        names = ("split_by", "test_set", "synthetic_share")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != type(self).model_fields[name].default}
 
 
 class Training(Part):
@@ -227,6 +238,9 @@ class ProductLine(Part):
         said = self.model_dump(mode="json")
         if not self.query:
             del said["query"]
+        for name in ("split_by", "test_set", "synthetic_share"):
+            if name not in self.snapshot.said_later():
+                del said["snapshot"][name]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -17,6 +17,9 @@ ELSEWHERE = dict.fromkeys(
     ("edge.after_prune", "edge.after_refusal", "edge.before_fall_back", "edge.before_prune"), "integration/edge/test_kills.py"
 ) | {name: "integration/tracking/test_kills.py" for name in boundaries() if name.startswith("tracking.")}
 ELSEWHERE |= {"queue.before_delete": "integration/intake/test_queue.py"}
+ELSEWHERE |= dict.fromkeys(
+    ("snapshot.before_past", "snapshot.gc_after_delete", "snapshot.gc_before_delete"), "integration/snapshots/test_kills.py"
+)
 ELSEWHERE |= {name: "integration/imports/test_kills.py" for name in boundaries() if name.startswith("imports.")}
 """Boundaries that one round of the loop does not pass → the test that kills there."""
 

@@ -28,6 +28,7 @@ def show(
     snapshot_id: SnapshotArg, as_json: Annotated[bool, typer.Option("--json", help="Print the root's facts as one JSON line.")] = False
 ) -> None:
     """Show what a snapshot holds."""
+    from scanloop.snapshots.counts import WITHHELD_REASON
     from scanloop.snapshots.manifest import load_snapshot
 
     world = open_world()
@@ -52,7 +53,9 @@ def show(
         table.add_row(split, str(counts["scans"]), str(counts["bags"]), str(counts["clean_bags"]), *boxes)
     table.caption = f"{len(root.shards)} shards; parent {(row['parent_id'] or 'none')[:12]}"
     Console().print(table)
-    for reason, number in {**row["counts"]["withheld"], **row["counts"]["left_out"]}.items():
+    because = row["counts"].get("withheld_because") or {}
+    cut = {reason: number for reason, number in row["counts"]["withheld"].items() if not because or reason != WITHHELD_REASON}
+    for reason, number in {**because, **cut, **row["counts"]["left_out"]}.items():
         typer.echo(f"{number} scans not used: {reason}")
 
 
@@ -178,6 +181,33 @@ def export(
         path.write_bytes(canonical_json(content))
         files[split] = {"path": str(path), "images": len(content["images"]), "annotations": len(content["annotations"])}
     print_result({"snapshot_id": reader.snapshot_id, "files": files})
+
+
+@app.command("gc")
+def gc(
+    min_age_h: Annotated[float, typer.Option("--min-age-h", min=0, help="Delete only what is at least so many hours old.")] = 24.0,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    run_id: RunIdOption = None,
+    attempt: AttemptOption = 1,
+) -> None:
+    """Delete shards and roots that no snapshot needs: what runs left behind that were ended. Exit code 99: there are none; 75: one is being made.
+
+    Snapshots themselves stay, and so do pixels and annotations.
+    """
+    from scanloop.snapshots.gc import collect_garbage, garbage_of
+
+    if not is_dry:
+        run_job(
+            "snapshot.gc", lambda run: collect_garbage(run, min_age_h=min_age_h), options=RunOptions(run_id, attempt), lease="snapshot-gc"
+        )
+        return
+    world = open_world()
+    with closing(world.catalog):
+        found = garbage_of(world.catalog, world.store, min_age_h=min_age_h)
+    for entry in found.unused:
+        typer.echo(f"{entry.modified_at:%Y-%m-%d %H:%M}  {entry.size_bytes:>12}  {entry.key}", err=True)
+    freed = sum(entry.size_bytes for entry in found.unused)
+    print_result({"unused": len(found.unused), "bytes": freed, "kept": found.used, "young": found.young})
 
 
 def _find(world: World, snapshot_id: str) -> dict[str, Any]:

@@ -42,19 +42,43 @@ def clean_cut(clean_bag_ids: Iterable[str], threat_bags: int, ratio: float, seed
     return draws[allowed - 1] if allowed else ""
 
 
-def balance_of(train: Iterable[SnapshotRecord], *, repeat_threshold: float, clean_bag_ratio: float, seed: int) -> Balance:
-    """Balance the train records of a snapshot. Factors are computed over what is left after the cap on clean bags."""
+def synthetic_cut(train: Iterable[SnapshotRecord], share: float, seed: int) -> str | None:
+    """The highest draw of a bag whose synthetic scans are kept, so that they are at most `share` of all train scans; None keeps all."""
+    synthetic: Counter[str] = Counter()
+    real = 0
+    for record in train:
+        real += not record.is_synthetic
+        synthetic.update([bag_draw(seed, record.bag_id)] if record.is_synthetic else ())
+    allowed = real * share / (1 - share) if share < 1 else math.inf
+    cut, kept = "", 0
+    for draw in sorted(synthetic):
+        kept += synthetic[draw]
+        if kept > allowed:
+            return cut
+        cut = draw
+    return None
+
+
+def balance_of(
+    train: Iterable[SnapshotRecord], *, repeat_threshold: float, clean_bag_ratio: float, seed: int, synthetic_share: float = 1.0
+) -> Balance:
+    """Balance the train records of a snapshot.
+
+    First clean bags are capped, then synthetic scans, as a share of what is left; repeat factors are computed over what is left then.
+    """
     known = list(train)
     threat_bags = len({record.bag_id for record in known if not record.is_clean_bag})
-    cut = clean_cut((record.bag_id for record in known if record.is_clean_bag), threat_bags, clean_bag_ratio, seed)
-    kept = [record for record in known if not _is_cut(record, cut, seed)]
-    return Balance(repeat_factors(kept, repeat_threshold), cut)
+    clean = clean_cut((record.bag_id for record in known if record.is_clean_bag), threat_bags, clean_bag_ratio, seed)
+    kept = [record for record in known if not _is_cut(record, Balance((), clean), seed)]
+    capped = Balance((), clean, synthetic_cut(kept, synthetic_share, seed))
+    kept = [record for record in kept if not _is_cut(record, capped, seed)]
+    return replace(capped, repeat_factors=repeat_factors(kept, repeat_threshold))
 
 
 def weighed(record: SnapshotRecord, balance: Balance, seed: int) -> SnapshotRecord:
     """Give a record its weight: for train the largest factor of its cells (0 if cut), for val and test 1, for withheld rows 0."""
     if record.split == "train":
-        if _is_cut(record, balance.clean_cut, seed):
+        if _is_cut(record, balance, seed):
             return replace(record, weight=0.0)
         cells = cells_of(record)
         factors = (factor for scanner, category, factor in balance.repeat_factors if (scanner, category) in cells)
@@ -62,5 +86,6 @@ def weighed(record: SnapshotRecord, balance: Balance, seed: int) -> SnapshotReco
     return replace(record, weight=1.0 if record.split in ("val", "test") else 0.0)
 
 
-def _is_cut(record: SnapshotRecord, cut: str | None, seed: int) -> bool:
-    return record.is_clean_bag and cut is not None and bag_draw(seed, record.bag_id) > cut
+def _is_cut(record: SnapshotRecord, balance: Balance, seed: int) -> bool:
+    cuts = ((record.is_clean_bag, balance.clean_cut), (record.is_synthetic, balance.synthetic_cut))
+    return any(applies and cut is not None and bag_draw(seed, record.bag_id) > cut for applies, cut in cuts)

@@ -13,6 +13,7 @@ from scanloop.snapshots.balance import balance_of, weighed
 from scanloop.snapshots.collect import Collected
 from scanloop.snapshots.counts import count
 from scanloop.snapshots.manifest import SHARDS_PREFIX, SPLITS, ShardEntry, SnapshotReader, SnapshotRecord, SnapshotRoot
+from scanloop.snapshots.past import NOTHING_BEFORE, Past, to_remember
 from scanloop.snapshots.shards import bucket_of, encode_shard, in_order, rows_digest
 
 SHARD_SUFFIX = ".parquet"
@@ -27,11 +28,14 @@ class BuiltRoot:
     records: tuple[SnapshotRecord, ...]
     """Every row, weighed, in the order of the shards."""
     new_files: dict[str, bytes]
-    """Store key and content of shards that the parent does not have."""
+    """Store key and content of what the parent does not have: shards, and what is remembered of earlier snapshots."""
 
 
-def build_root(collected: Collected, definition: ProductLine, parent: SnapshotReader | None) -> BuiltRoot:
-    """Lay rows out in shards. A shard whose rows the parent has too is the parent's file, even if a newer Parquet writer would write other bytes."""
+def build_root(collected: Collected, definition: ProductLine, parent: SnapshotReader | None, past: Past = NOTHING_BEFORE) -> BuiltRoot:
+    """Lay rows out in shards. A shard whose rows the parent has too is the parent's file, even if a newer Parquet writer would write other bytes.
+
+    `past` is what the rows were decided by.
+    """
     rules = definition.snapshot
     buckets: dict[int, list[SnapshotRecord]] = defaultdict(list)
     for record in collected.records:
@@ -53,11 +57,23 @@ def build_root(collected: Collected, definition: ProductLine, parent: SnapshotRe
         repeat_threshold=rules.repeat_threshold,
         clean_bag_ratio=rules.clean_bag_ratio,
         seed=rules.seed,
+        synthetic_share=rules.synthetic_share,
     )
+    remembered = to_remember(past, collected.records, parent)
+    if remembered is not None and remembered[1] is not None:
+        new_files[remembered[0].key] = remembered[1]
     records = tuple(weighed(record, balance, rules.seed) for bucket in sorted(buckets) for record in in_order(buckets[bucket]))
     counts = count(records, definition.categories)
     return BuiltRoot(
-        SnapshotRoot(definition.product_line, definition.categories, rules_of(definition), tuple(shards), balance, counts),
+        SnapshotRoot(
+            definition.product_line,
+            definition.categories,
+            rules_of(definition),
+            tuple(shards),
+            balance,
+            counts,
+            remembered[0] if remembered is not None else None,
+        ),
         records,
         new_files,
     )
@@ -113,4 +129,5 @@ def rules_of(definition: ProductLine) -> dict[str, Any]:
         "buckets": rules.buckets,
         "near_duplicate_bits": definition.selection.near_duplicate_bits,
         **({"query": definition.query} if definition.query else {}),
+        **definition.snapshot.said_later(),
     }

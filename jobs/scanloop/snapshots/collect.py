@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any
 
@@ -18,8 +18,11 @@ from scanloop.product_lines import ProductLine
 from scanloop.query.sql import of_product_line
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
-from scanloop.snapshots.splits import drawn_split, split_bags
+from scanloop.snapshots.past import NOTHING_BEFORE, Past
+from scanloop.snapshots.splits import NEAR_COPY, WAITS, allotted, is_frozen, split_bags, unit_of
 from scanloop.taxonomy.lineage import Lineage, lineage_of
+
+_SYNTHETIC = "projected threats outside train"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class Collected:
     left_out: dict[str, int]
     """Accepted scans that are no row, by reason."""
     withheld_for: dict[str, str]
-    """Bags withheld, and the bag each is a near copy of."""
+    """Bags withheld as near copies, and the bag each is one of."""
+    withheld: dict[str, int] = field(default_factory=dict)
+    """Scans that are withheld, by reason."""
 
 
 def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[LabelledScan]:
@@ -177,8 +182,8 @@ def _facts(connection: sa.Connection, scan_ids: Sequence[str], definition: Produ
     return {row["scan_id"]: dict(row) for row in rows.mappings()}
 
 
-def records_of(scans: Iterable[LabelledScan], definition: ProductLine) -> Collected:
-    """Decide split and annotation of every labelled scan. The order of the input does not matter.
+def records_of(scans: Iterable[LabelledScan], definition: ProductLine, past: Past = NOTHING_BEFORE) -> Collected:
+    """Decide split and annotation of every labelled scan, knowing what earlier snapshots did. The order of the input does not matter.
 
     A bag in val or test is scored as a whole: what its clean views show counts as much as what the others do. So there only annotations from
     finished portions count; train takes everything that was accepted. A scan without the planes that the definition trains on is no row.
@@ -191,20 +196,33 @@ def records_of(scans: Iterable[LabelledScan], definition: ProductLine) -> Collec
         else:
             left_out["no planes that the detector reads"] += 1
     rules = definition.snapshot
-    shares: dict[str, float] = {str(split): share for split, share in rules.splits.items()}
-    drawn = {scan.facts["bag_id"]: drawn_split(rules.seed, scan.facts["bag_id"], shares) for scan in known}
+    units: dict[str, set[str | None]] = defaultdict(set)
+    for scan in known:
+        units[scan.facts["bag_id"]].add(unit_of(scan.facts, rules.split_by))
+    decided = {bag_id: allotted(bag_id, found, rules, past) for bag_id, found in units.items()}
+    split_by_bag = {bag_id: split for bag_id, (split, _) in decided.items()}
     records = []
     for scan in known:
-        is_train = drawn[scan.facts["bag_id"]] == "train"
+        is_train = split_by_bag[scan.facts["bag_id"]] == "train"
         found = effective_annotation([*scan.whole, *(scan.partial if is_train else ())], definition.categories)
         if not found.looked_for:
             left_out["bag not finished" if scan.partial else "no category of the definition was looked for"] += 1
             continue
         records.append(_record(scan.facts, found))
-    splitting = split_bags([_fingerprint(record) for record in records], rules.seed, shares, definition.selection.near_duplicate_bits)
+    # A new view of a bag that is in a frozen test set waits, as new bags do.
+    late = {record.scan_id for record in records if split_by_bag[record.bag_id] == "test" and record.scan_id not in past.scan_ids}
+    waiting = late if is_frozen(rules, past) else set()
+    prints = [_fingerprint(record) for record in records if record.scan_id not in waiting]
+    splitting = split_bags(prints, split_by_bag, definition.selection.near_duplicate_bits, past)
     threat_bags = {record.bag_id for record in records if record.boxes}
-    placed = [_placed(record, splitting.split_by_bag[record.bag_id], threat_bags) for record in records]
-    return Collected(placed, dict(sorted(left_out.items())), splitting.withheld_for)
+    placed = []
+    withheld: Counter[str] = Counter()
+    for record in records:
+        why = WAITS if record.scan_id in waiting else decided[record.bag_id][1]
+        placed.append(_placed(record, WITHHELD if why else splitting.split_by_bag[record.bag_id], threat_bags))
+        if placed[-1].split == WITHHELD:
+            withheld[why or (NEAR_COPY if record.bag_id in splitting.withheld_for else _SYNTHETIC)] += 1
+    return Collected(placed, dict(sorted(left_out.items())), splitting.withheld_for, dict(sorted(withheld.items())))
 
 
 def _record(facts: Mapping[str, Any], found: EffectiveAnnotation) -> SnapshotRecord:

@@ -8,8 +8,9 @@ from typing import Any
 
 from scanloop.snapshots.manifest import SPLITS, WITHHELD, SnapshotRecord
 
-_WITHHELD = "near copy of a bag in another split, or synthetic outside train"
+WITHHELD_REASON = "withheld, so that nothing leaks between splits"
 _CUT = "clean train bag beyond the ratio"
+_SYNTHETIC_CUT = "synthetic train scan beyond the share"
 
 
 def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[
             "clean_bags": len({record.bag_id for record in mine if record.is_clean_bag}),
             "boxes": {category: boxes[category] for category in categories},
         }
-    unused = Counter(_WITHHELD if record.split == WITHHELD else _CUT for record in known if record.weight == 0)
+    unused = Counter(_unused(record) for record in known if record.weight == 0)
     return {
         "scans": len(used),
         "bags": len({record.bag_id for record in used}),
@@ -36,3 +37,9 @@ def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[
         "scanners": dict(sorted(Counter(record.scanner_id for record in used).items())),
         "withheld": dict(sorted(unused.items())),
     }
+
+
+def _unused(record: SnapshotRecord) -> str:
+    if record.split == WITHHELD:
+        return WITHHELD_REASON
+    return _SYNTHETIC_CUT if record.is_synthetic and not record.is_clean_bag else _CUT

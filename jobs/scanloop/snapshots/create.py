@@ -11,20 +11,22 @@ import sqlalchemy as sa
 
 from scanloop.catalog import tables
 from scanloop.catalog.due import is_of_age
-from scanloop.errors import NothingToDo
+from scanloop.errors import DataWrong, NothingToDo
 from scanloop.execution import JobRun
 from scanloop.snapshots.build import SHARD_SUFFIX, build_root, check_enough
 from scanloop.snapshots.collect import labelled_scans, records_of, unmapped_scans
 from scanloop.snapshots.manifest import SHARDS_PREFIX, load_snapshot, root_key
+from scanloop.snapshots.past import PAST_PREFIX, PAST_SUFFIX, past_of
 from scanloop.steps import step
 
 log = logging.getLogger(__name__)
 
 
 def create_snapshot(run: JobRun) -> dict[str, Any]:
-    """Write the snapshot of what is accepted now. Same definition and same catalog state give the same digest, whatever came before.
+    """Write the snapshot of what is accepted now. The same definition, catalog and earlier snapshots give the same digest.
 
     Raises:
+        DataWrong: the definition's version of the test set is older than the parent's.
         NothingToDo: nothing changed, or there are too few scans, or too few new ones, or a split would be empty; the message says how many more.
     """
     definition = run.definition
@@ -43,10 +45,16 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         known = set(connection.execute(sa.select(tables.snapshots.c.snapshot_id)).scalars())
     parent = load_snapshot(run.store, parent_id) if parent_id else None
-    collected = records_of(scans, definition)
+    past = past_of(parent)
+    if definition.snapshot.test_set and past.test_set > definition.snapshot.test_set:
+        raise DataWrong(
+            f"The newest snapshot of {definition.product_line} has version {past.test_set} of its test set; test_set is "
+            f"{definition.snapshot.test_set}. A test set only grows: choose {past.test_set} or more."
+        )
+    collected = records_of(scans, definition, past)
     for version, count in unmapped.items():
         log.warning("%d scans of %s were labelled under the taxonomy %s, which is not mapped.", count, definition.product_line, version)
-    built = build_root(collected, definition, parent)
+    built = build_root(collected, definition, parent, past)
     content = built.root.to_bytes()
     snapshot_id = hashlib.sha256(content).hexdigest()
     if snapshot_id in known:
@@ -56,13 +64,20 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
         if shard.key in built.new_files:
             step("snapshot.before_shard")
             run.add_output(run.store.put_content(SHARDS_PREFIX, built.new_files[shard.key], SHARD_SUFFIX))
+    if built.root.remembered is not None and built.root.remembered.key in built.new_files:
+        step("snapshot.before_past")
+        run.add_output(run.store.put_content(PAST_PREFIX, built.new_files[built.root.remembered.key], PAST_SUFFIX))
     step("snapshot.before_root")
     stored = run.store.put(root_key(snapshot_id), content, content_type="application/json")
     step("snapshot.after_root")
     run.add_output(stored)
     if parent is not None:
         run.add_input("snapshot", parent.snapshot_id)
-    counts = built.root.counts | {"accepted": len(scans), "left_out": collected.left_out | _as_reasons(unmapped)}
+    counts = built.root.counts | {
+        "accepted": len(scans),
+        "left_out": collected.left_out | _as_reasons(unmapped),
+        "withheld_because": collected.withheld,
+    }
     row = {
         "snapshot_id": snapshot_id,
         "product_line": definition.product_line,

@@ -128,9 +128,9 @@ def _why(part: str, before: SnapshotRecord, after: SnapshotRecord, rules: Mappin
             told = ["other categories are asked about" if "categories" in rules else "its annotations count for other categories"]
         return " and ".join(told) or "another view of its bag has other boxes"
     if part == SPLIT:
-        drawn = [name for name in ("splits", "seed", "near_duplicate_bits") if name in rules]
-        if drawn:
-            return f"the rules draw other splits ({', '.join(drawn)})"
+        asked = [name for name in ("splits", "seed", "split_by", "test_set", "near_duplicate_bits") if name in rules]
+        if asked:
+            return f"the rules split otherwise ({', '.join(asked)})"
         if after.split == WITHHELD:
             return "a near copy of its bag came into a stronger split"
         return "the bag whose near copy it was is gone" if before.split == WITHHELD else "its bag was drawn anew"
@@ -139,7 +139,7 @@ def _why(part: str, before: SnapshotRecord, after: SnapshotRecord, rules: Mappin
             return "its split weighs otherwise"
         if after.is_clean_bag != before.is_clean_bag:
             return f"its bag is {'clean now' if after.is_clean_bag else 'no longer clean'}"
-        if asked := [name for name in ("clean_bag_ratio", "repeat_threshold") if name in rules]:
+        if asked := [name for name in ("clean_bag_ratio", "repeat_threshold", "synthetic_share") if name in rules]:
             return f"the rules weigh otherwise ({', '.join(asked)})"
         if after.weight == 0 or before.weight == 0:
             return f"its clean bag is {'beyond' if after.weight == 0 else 'within'} the ratio now"

@@ -96,6 +96,20 @@ class ShardEntry:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """What earlier snapshots used and this one does not; see `scanloop.snapshots.past`."""
+
+    key: str
+    """Store key of the Parquet file."""
+    sha256: str
+    """Digest of the file."""
+    size_bytes: int
+    """Length of the file."""
+    rows: int
+    """Number of scans."""
+
+
+@dataclass(frozen=True)
 class Balance:
     """How train is balanced."""
 
@@ -103,6 +117,8 @@ class Balance:
     """(scanner id, category, factor) of every cell whose factor is above 1, sorted."""
     clean_cut: str | None
     """Clean train bags whose draw (hex) is above this are left out; None: all are kept."""
+    synthetic_cut: str | None = None
+    """Synthetic train scans of bags whose draw (hex) is above this are left out; None: all are kept."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +137,16 @@ class SnapshotRoot:
     """How train is balanced."""
     counts: dict[str, Any]
     """Scans, bags, boxes by split and category; rows that are not used and why."""
+    remembered: Remembered | None = None
+    """Uses in earlier snapshots that its rows do not tell; None: they tell all."""
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: the same snapshot gives the same bytes."""
+        """Canonical JSON: the same snapshot gives the same bytes. What there is none of is not written."""
         content = asdict(self) | {"format": FORMAT, "rules_sha256": digest_of(self.rules)}
+        if self.remembered is None:
+            del content["remembered"]
+        if self.balance.synthetic_cut is None:
+            del content["balance"]["synthetic_cut"]
         return canonical_json(content)
 
 
@@ -144,8 +166,13 @@ def root_from_bytes(data: bytes) -> SnapshotRoot:
             categories=tuple(content["categories"]),
             rules=content["rules"],
             shards=tuple(ShardEntry(**shard) for shard in content["shards"]),
-            balance=Balance(tuple((str(s), str(c), float(f)) for s, c, f in balance["repeat_factors"]), balance["clean_cut"]),
+            balance=Balance(
+                tuple((str(s), str(c), float(f)) for s, c, f in balance["repeat_factors"]),
+                balance["clean_cut"],
+                balance.get("synthetic_cut"),
+            ),
             counts=content["counts"],
+            remembered=Remembered(**content["remembered"]) if "remembered" in content else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SnapshotDamaged(f"A snapshot root cannot be read: {error}.") from None
@@ -176,6 +203,11 @@ class SnapshotReader:
     def counts(self) -> dict[str, Any]:
         """What the root counted."""
         return self.root.counts
+
+    def keys(self) -> set[str]:
+        """Store keys of everything that it is made of, its root included; not those of pixels."""
+        remembered = {self.root.remembered.key} if self.root.remembered else set()
+        return {root_key(self.snapshot_id), *(shard.key for shard in self.root.shards), *remembered}
 
     def rows(self) -> Iterator[SnapshotRecord]:
         """Yield every stored row, left-out ones too (with weight 0), by bucket, bag and scan.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_world import add_bags, define, label_everything, rows_of, run_job_of, runner_of, scan_id_of
 
-from scanloop.errors import NothingToDo
+from scanloop.errors import DataWrong, NothingToDo
 from scanloop.snapshots.manifest import load_snapshot
 from scanloop.snapshots.verify import violations
 
@@ -124,3 +124,43 @@ def test_below_the_minimum_it_says_how_many_more(run_body, world):
     define(run_body, snapshot={"min_scans": 500})
     with pytest.raises(NothingToDo, match="0 accepted scans; a snapshot needs 500, 500 more"):
         freeze(run_body, "snap-1")
+
+
+def test_a_test_set_never_goes_back_to_an_older_version(labelled, run_body):
+    define(run_body, "define-2", snapshot={"test_set": 2})
+    first = load_snapshot(labelled.store, freeze(run_body, "snap-1")["snapshot_id"])
+    add_bags(run_body, labelled, [f"new-{number}" for number in range(20)], run_id="ingest-2")
+    label_everything(run_body, "two")
+    result = freeze(run_body, "snap-2")
+    second = load_snapshot(labelled.store, result["snapshot_id"])
+    assert {row.scan_id for row in first.records("test")} == {row.scan_id for row in second.records("test")}
+    assert result["counts"]["withheld_because"]["waits for the next version of the test set"] > 0
+    define(run_body, "define-3", snapshot={"test_set": 1})
+    with pytest.raises(DataWrong, match=r"version 2 of its test set; test_set is 1\. A test set only grows"):
+        freeze(run_body, "snap-3")
+    define(run_body, "define-4", snapshot={"test_set": 3})
+    third = load_snapshot(labelled.store, freeze(run_body, "snap-4")["snapshot_id"])
+    assert {row.scan_id for row in second.records("test")} < {row.scan_id for row in third.records("test")}
+    assert list(violations(third)) == []
+
+
+def test_what_left_a_snapshot_is_remembered_in_the_store(labelled, run_body):
+    first = load_snapshot(labelled.store, freeze(run_body, "snap-1")["snapshot_id"])
+    gone = next(iter(first.records("train"))).scan_id
+
+    def change(state, other, name):
+        def body(run):
+            run.publication.update("scans", key={"scan_id": gone}, expect={"state": state}, set={"state": other}, action="scan.held")
+            return {}
+
+        run_body("test.hold", body, run_id=name)
+
+    change("validated", "quarantined", "hold")
+    second = load_snapshot(labelled.store, freeze(run_body, "snap-2")["snapshot_id"])
+    assert second.root.remembered is not None
+    assert labelled.store.verify(second.root.remembered.key, second.root.remembered.sha256)
+    change("quarantined", "validated", "release")
+    define(run_body, "define-2", snapshot={"seed": 12})
+    third = load_snapshot(labelled.store, freeze(run_body, "snap-3")["snapshot_id"])
+    assert third.root.remembered is None
+    assert {row.scan_id: row.split for row in third.rows()} == {row.scan_id: row.split for row in first.rows()}

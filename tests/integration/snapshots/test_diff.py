@@ -115,14 +115,14 @@ def test_a_new_last_word_is_told_with_its_annotation(labelled: World, run_body: 
 
 def test_other_rules_are_told_first_and_give_the_reason(labelled: World, run_body: Run) -> None:
     one = freeze(labelled, run_body, "snap-1")
-    define(run_body, "define-2", query="not tag = ignore", snapshot={"splits": {"train": 0.4, "val": 0.3, "test": 0.3}, "buckets": 8})
+    define(run_body, "define-2", query="not tag = ignore", snapshot={"buckets": 8}, selection={"near_duplicate_bits": 23})
     other = freeze(labelled, run_body, "snap-2")
-    assert set(rules_changed(one, other)) == {"splits", "buckets"}
+    assert set(rules_changed(one, other)) == {"near_duplicate_bits", "buckets"}
     found = by_scan(list(changes(one, other)))
     assert {scan: change.kind for scan, change in found.items()} == differing(one, other)
     moved = [change for change in found.values() if "split" in change.parts]
     assert moved
-    assert all("the rules draw other splits (splits)" in change.why for change in moved)
+    assert all("the rules split otherwise (near_duplicate_bits)" in change.why for change in moved)
 
 
 def test_what_is_gone_says_what_became_of_the_scan(labelled: World, run_body: Run) -> None:

@@ -77,7 +77,7 @@ def test_the_weaker_copy_is_withheld_and_says_for_whom():
     test_bag = next(f"bag-{n}" for n in range(99) if drawn_split(0, f"bag-{n}", SHARES) == "test")
     train_bag = next(f"bag-{n}" for n in range(99) if drawn_split(0, f"bag-{n}", SHARES) == "train")
     prints = [labelled_print(bag) for bag in (test_bag, train_bag)]
-    found = split_bags(prints, 0, SHARES, 0)
+    found = split_bags(prints, {test_bag: "test", train_bag: "train"}, 0)
     assert found.split_by_bag == {test_bag: "test", train_bag: "withheld"}
     assert found.withheld_for == {train_bag: test_bag}
 
