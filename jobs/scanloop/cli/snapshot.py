@@ -12,7 +12,8 @@ import typer
 from scanloop.cli.options import AttemptOption, ProductLineArg, RunIdOption, RunOptions, World, open_world, print_result, run_job
 
 app = typer.Typer(no_args_is_help=True, help="Freeze accepted annotations into immutable datasets; look at, check and export them.")
-SnapshotArg = Annotated[str, typer.Argument(help="Id of the snapshot, or the beginning of it.", show_default=False)]
+_NAMED = "Id of the snapshot, or the beginning of it; or PRODUCT_LINE@NUMBER, PRODUCT_LINE@latest."
+SnapshotArg = Annotated[str, typer.Argument(help=_NAMED, show_default=False)]
 
 
 @app.command("create")
@@ -25,21 +26,29 @@ def create(product_line: ProductLineArg, run_id: RunIdOption = None, attempt: At
 
 @app.command("show")
 def show(
-    snapshot_id: SnapshotArg, as_json: Annotated[bool, typer.Option("--json", help="Print the root's facts as one JSON line.")] = False
+    snapshot_id: SnapshotArg,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the root's facts as one JSON line.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw the balance over scanners and categories as PNG.")] = None,
 ) -> None:
-    """Show what a snapshot holds."""
+    """Show what a snapshot holds, and how train is balanced over scanners and categories, before and after its rules."""
     from scanloop.snapshots.counts import WITHHELD_REASON
     from scanloop.snapshots.manifest import load_snapshot
+    from scanloop.snapshots.picture import cells, draw
 
     world = open_world()
     with closing(world.catalog):
         row = _find(world, snapshot_id)
     reader = load_snapshot(world.store, row["snapshot_id"])
     root = reader.root
+    balance = cells(reader.rows(), reader.categories)
+    if picture is not None:
+        draw(balance, f"Snapshot {row['snapshot_id'][:12]} of {row['product_line']}", picture)
     if as_json:
         facts = {name: row[name] for name in ("snapshot_id", "product_line", "definition_version", "parent_id", "sequence")}
         print_result(
-            facts | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": row["counts"]}
+            facts
+            | {"categories": list(root.categories), "rules": root.rules, "shards": len(root.shards), "counts": row["counts"]}
+            | {"balance": vars(balance) | {"before": balance.before.tolist(), "after": balance.after.round(3).tolist()}}
         )
         return
     from rich.console import Console
@@ -53,6 +62,13 @@ def show(
         table.add_row(split, str(counts["scans"]), str(counts["bags"]), str(counts["clean_bags"]), *boxes)
     table.caption = f"{len(root.shards)} shards; parent {(row['parent_id'] or 'none')[:12]}"
     Console().print(table)
+    shares = Table("scanner", title="Train: scans, and how often they are shown in one pass")
+    for column in balance.columns:
+        shares.add_column(column, justify="right")
+    for number, scanner in enumerate(balance.scanners):
+        pairs = zip(balance.before[number], balance.after[number], strict=True)
+        shares.add_row(scanner, *(f"{before} → {after:.0f}" if before else "–" for before, after in pairs))
+    Console().print(shares)
     because = row["counts"].get("withheld_because") or {}
     cut = {reason: number for reason, number in row["counts"]["withheld"].items() if not because or reason != WITHHELD_REASON}
     for reason, number in {**because, **cut, **row["counts"]["left_out"]}.items():
@@ -60,16 +76,30 @@ def show(
 
 
 @app.command("verify")
-def verify(snapshot_id: SnapshotArg) -> None:
+def verify(
+    snapshot_id: SnapshotArg,
+    is_with_parents: Annotated[
+        bool, typer.Option("--with-parents", help="Compare it with every snapshot before it: nothing may have changed its split.")
+    ] = False,
+) -> None:
     """Read every shard again: digests, counts, and no bag or near copy in two splits. Exit code 65: something is wrong."""
     from scanloop.errors import DataWrong
     from scanloop.snapshots.manifest import load_snapshot
-    from scanloop.snapshots.verify import violations
+    from scanloop.snapshots.verify import leaks_between, violations
 
     world = open_world()
     with closing(world.catalog):
-        reader = load_snapshot(world.store, _find(world, snapshot_id)["snapshot_id"])
-    found = list(violations(reader))
+        row = _find(world, snapshot_id)
+        reader = load_snapshot(world.store, row["snapshot_id"])
+        found = list(violations(reader))
+        rows = list(reader.rows())
+        parent_id = row["parent_id"] if is_with_parents else None
+        while parent_id is not None:
+            parent = _find(world, parent_id)
+            parent_id = parent["parent_id"]
+            earlier = list(load_snapshot(world.store, parent["snapshot_id"]).rows())
+            leaks = leaks_between(earlier, rows, int(reader.root.rules["near_duplicate_bits"]))
+            found += [f"Snapshot {parent['snapshot_id'][:12]}: {sentence}" for sentence in leaks]
     for sentence in found:
         typer.echo(sentence, err=True)
     if found:
@@ -79,8 +109,8 @@ def verify(snapshot_id: SnapshotArg) -> None:
 
 @app.command("diff")
 def diff(
-    earlier: Annotated[str, typer.Argument(help="Id of the earlier snapshot, or the beginning of it.", show_default=False)],
-    later: Annotated[str, typer.Argument(help="Id of the later one.", show_default=False)],
+    earlier: Annotated[str, typer.Argument(help="The earlier snapshot: id, or PRODUCT_LINE@NUMBER.", show_default=False)],
+    later: Annotated[str, typer.Argument(help="The later one.", show_default=False)],
     limit: Annotated[int, typer.Option("--limit", min=0, help="Show at most so many scans.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print every scan that differs as a JSON line.")] = False,
 ) -> None:
@@ -216,9 +246,19 @@ def _find(world: World, snapshot_id: str) -> dict[str, Any]:
     from scanloop.catalog import tables
     from scanloop.errors import WrongArguments
 
+    line, _, number = snapshot_id.rpartition("@")
+    snapshots = tables.snapshots
     with world.catalog.read() as connection:
-        matching = tables.snapshots.c.snapshot_id.startswith(snapshot_id, autoescape=True)
-        rows = [dict(row) for row in connection.execute(sa.select(tables.snapshots).where(matching).limit(2)).mappings()]
+        query = sa.select(snapshots).limit(2)
+        if line and number == "latest":
+            query = query.where(snapshots.c.product_line == line).order_by(snapshots.c.sequence.desc()).limit(1)
+        elif line and number.isdecimal() and len(number) < 10:
+            query = query.where(snapshots.c.product_line == line, snapshots.c.sequence == int(number))
+        else:
+            query = query.where(snapshots.c.snapshot_id.startswith(snapshot_id, autoescape=True))
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    if line and number and not rows:
+        raise WrongArguments(f"{line} has no snapshot {number}." if number != "latest" else f"{line} has no snapshot yet.")
     if len(rows) != 1:
         raise WrongArguments(f"{'More than one snapshot begins' if rows else 'No snapshot begins'} with {snapshot_id!r}.")
     return rows[0]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,17 +10,7 @@ from scanloop.errors import DataWrong
 from scanloop.evaluation.outcomes import BagScores
 from scanloop.evaluation.reference import DetectionSet, ReferenceSet
 from scanloop.evaluation.thresholds import OperatingPoint
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-def _to_parquet(table: pa.Table) -> bytes:
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+from scanloop.parquet import read_table, write_table
 
 
 def write_detections(splits: Mapping[str, tuple[ReferenceSet, DetectionSet]]) -> bytes:
@@ -41,7 +29,7 @@ def write_detections(splits: Mapping[str, tuple[ReferenceSet, DetectionSet]]) ->
         columns["score"].append(detections.scores)
     text = {"split", "scan_id", "category"}
     arrays = {name: pa.array(np.concatenate(parts), pa.string() if name in text else pa.float64()) for name, parts in columns.items()}
-    return _to_parquet(pa.table(arrays))
+    return write_table(pa.table(arrays))
 
 
 def read_detections(data: bytes, split: str, reference: ReferenceSet) -> DetectionSet:
@@ -51,9 +39,8 @@ def read_detections(data: bytes, split: str, reference: ReferenceSet) -> Detecti
         DataWrong: a row names a scan that is not in the split, or a category that the reference does not have.
     """
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(data))
+    table = read_table(data)
     table = table.filter(pc.equal(table["split"], split))
     kinds = {name: position for position, name in enumerate(reference.categories)}
     try:
@@ -97,4 +84,4 @@ def write_outcomes(reference: ReferenceSet, bags: BagScores, point: OperatingPoi
             "bag_is_located": each(outcomes.is_located),
         }
     )
-    return _to_parquet(table)
+    return write_table(table)

@@ -8,15 +8,14 @@ if unknown).
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanloop.curation.near_duplicates import Fingerprint
+from scanloop.parquet import read_table, write_table
 from scanloop.snapshots.manifest import SPLITS, Remembered, SnapshotDamaged, SnapshotReader, SnapshotRecord
 
 PAST_PREFIX = "snapshots/past"
@@ -68,7 +67,7 @@ def remembered_by(reader: SnapshotReader) -> list[tuple[Fingerprint, str]]:
             f"What snapshot {reader.snapshot_id[:12]} remembers, {reader.store.uri(entry.key)}, does not have its digest."
         )
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = read_table(data)
     except (pa.ArrowException, OSError) as error:
         raise SnapshotDamaged(f"What snapshot {reader.snapshot_id[:12]} remembers cannot be read: {error}.") from None
     if not table.schema.equals(_SCHEMA) or table.num_rows != entry.rows:
@@ -88,10 +87,7 @@ def to_remember(past: Past, records: Iterable[SnapshotRecord], parent: SnapshotR
     if parent is not None and parent.root.remembered is not None and rows == _rows(remembered_by(parent)):
         return parent.root.remembered, None
     columns = [pa.array([row[number] for row in rows], pa.string()) for number in range(len(_NAMES))]
-    sink = io.BytesIO()
-    table = pa.Table.from_arrays(columns, schema=_SCHEMA)
-    pq.write_table(table, sink, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0", row_group_size=65536)
-    data = sink.getvalue()
+    data = write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
     sha256 = hashlib.sha256(data).hexdigest()
     return Remembered(f"{PAST_PREFIX}/{sha256[:2]}/{sha256}{PAST_SUFFIX}", sha256, len(data), len(rows)), data
 

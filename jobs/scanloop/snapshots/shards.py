@@ -8,17 +8,16 @@ Columns: scan_id, bag_id, site_id, scanner_id, scanner_model, view_name, planes_
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scanloop.canonical import canonical_json
 from scanloop.labelling.boxes import Box
+from scanloop.parquet import read_table, write_table
 from scanloop.snapshots.manifest import SnapshotDamaged, SnapshotRecord
 
 _BOX = pa.struct([("category", pa.string()), *((name, pa.float64()) for name in ("x_px", "y_px", "width_px", "height_px"))])
@@ -67,9 +66,7 @@ def rows_digest(records: Sequence[SnapshotRecord]) -> str:
 def encode_shard(records: Sequence[SnapshotRecord]) -> bytes:
     """Write records, in the order given, as zstd Parquet. One version of pyarrow gives the same bytes for the same records."""
     table = pa.Table.from_pylist([_row(record) for record in records], schema=SCHEMA)
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0", row_group_size=65536)
-    return sink.getvalue()
+    return write_table(table)
 
 
 def decode_shard(data: bytes) -> list[SnapshotRecord]:
@@ -79,7 +76,7 @@ def decode_shard(data: bytes) -> list[SnapshotRecord]:
         SnapshotDamaged: it is no Parquet, or has other columns.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = read_table(data)
     except (pa.ArrowException, OSError) as error:
         raise SnapshotDamaged(f"A manifest shard cannot be read: {error}.") from None
     if not table.schema.equals(SCHEMA):

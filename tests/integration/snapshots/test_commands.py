@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 from small_world import add_bags, define, label_everything, rows_of
 
 from scanloop.cli.main import run
+from scanloop.product_lines import ProductLine
+from scanloop.snapshots.build import build_root
+from scanloop.snapshots.collect import labelled_scans, records_of
 
 BAGS = [f"bag-{number}" for number in range(24)]
 
@@ -135,3 +139,70 @@ def test_a_backfill_is_planned_by_its_command(ready, command):
     assert code == 0
     assert json.loads(out)["chosen"] == 6
     assert rows_of(ready, "selections")[0]["parameters"]["since"] == "2026-01-01T00:00:00+00:00"
+
+
+def test_the_balance_is_shown_and_drawn_and_versions_are_compared(ready, command, run_body, world, tmp_path):
+    label_everything(run_body, "one")
+    first = json.loads(command(*keyed("snapshot", "create"), "--run-id", "snap-1")[1])["snapshot_id"]
+    code, out, _ = command("snapshot", "show", first[:12], "--picture", str(tmp_path / "balance.png"))
+    assert code == 0
+    assert "acme-one-a" in out
+    assert "→" in out
+    assert (tmp_path / "balance.png").read_bytes().startswith(b"\x89PNG")
+    balance = json.loads(command("snapshot", "show", first, "--json")[1])["balance"]
+    assert balance["columns"] == ["handgun", "knife", "nothing"]
+    boxed = json.loads(command("snapshot", "show", first, "--json")[1])["counts"]["splits"]["train"]["scans"]
+    assert sum(map(sum, balance["before"])) >= boxed
+    add_bags(run_body, world, ["new-1", "new-2"], run_id="ingest-2")
+    label_everything(run_body, "two")
+    second = json.loads(command(*keyed("snapshot", "create"), "--run-id", "snap-2")[1])["snapshot_id"]
+    code, out, _ = command("snapshot", "verify", second, "--with-parents")
+    assert (code, json.loads(out)["violations"]) == (0, 0)
+    for name, found in (("cabin@1", first), ("cabin@2", second), ("cabin@latest", second)):
+        assert json.loads(command("snapshot", "show", name, "--json")[1])["snapshot_id"] == found
+    for name, says in (
+        ("cabin@3", "cabin has no snapshot 3"),
+        ("hold@latest", "hold has no snapshot yet"),
+        ("cabin@", "No snapshot begins"),
+    ):
+        code, _, err = command("snapshot", "show", name)
+        assert (code, says in err) == (64, True), err
+
+
+def test_a_snapshot_that_leaks_from_its_parent_is_told(ready, command, run_body, world):
+    """Two snapshots made apart, the second of which is then said to follow the first."""
+    label_everything(run_body, "one")
+    first = json.loads(command(*keyed("snapshot", "create"), "--run-id", "snap-1")[1])["snapshot_id"]
+    definition = next(row["definition"] for row in rows_of(world, "product_lines"))
+    other = ProductLine.model_validate(definition | {"snapshot": definition["snapshot"] | {"seed": 77}})
+    with world.catalog.read() as connection:
+        built = build_root(records_of(labelled_scans(connection, other), other), other, None)
+    for data in built.new_files.values():
+        world.store.put_content("snapshots/shards", data, ".parquet")
+    content = built.root.to_bytes()
+    forged = hashlib.sha256(content).hexdigest()
+    stored = world.store.put(f"snapshots/roots/{forged}.json", content)
+    row = next(iter(rows_of(world, "snapshots"))) | {"snapshot_id": forged, "parent_id": first, "root_key": stored.key, "sequence": 2}
+    del row["created_at"], row["run_id"]
+
+    def insert(run):
+        run.publication.insert("snapshots", [row], action="snapshot.created", subject="snapshot_id")
+        return {}
+
+    run_body("test.forge", insert, run_id="forge")
+    assert command("snapshot", "verify", forged)[0] == 0
+    code, _, err = command("snapshot", "verify", forged, "--with-parents")
+    assert code == 65
+    assert " was in train and is in test." in err or " was in test and is in train." in err
+
+
+def test_clearing_up(ready, command, world):
+    assert command("snapshot", "gc")[0] == 99
+    stray = world.store.put("snapshots/shards/aa/stray.parquet", b"x")
+    code, out, err = command("snapshot", "gc", "--dry-run", "--min-age-h", "0")
+    assert (code, json.loads(out)["unused"], stray.key in err) == (0, 1, True)
+    code, out, err = command("snapshot", "gc")
+    assert (code, "1 others are younger than 24 hours" in err) == (99, True)
+    code, out, _ = command("snapshot", "gc", "--min-age-h", "0")
+    assert (code, json.loads(out)["deleted"], world.store.head(stray.key)) == (0, 1, None)
+    assert command("snapshot", "gc", "--min-age-h", "-1")[0] == 64
