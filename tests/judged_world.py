@@ -78,7 +78,9 @@ def make_snapshot(
     def body(run: JobRun) -> dict[str, Any]:
         stored = run.store.put_content(SHARDS_PREFIX, encode_shard(records), ".parquet")
         shard = ShardEntry(0, stored.key, str(stored.sha256), stored.size_bytes, len(records), rows_digest(records))
-        root = SnapshotRoot("cabin", CATEGORIES, {"seed": 0}, (shard,), Balance((), None), {"scans": len(records)}).to_bytes()
+        root = SnapshotRoot(
+            "cabin", CATEGORIES, {"seed": 0, "taxonomy": "t-1"}, (shard,), Balance((), None), {"scans": len(records)}
+        ).to_bytes()
         snapshot_id = hashlib.sha256(root).hexdigest()
         row = {"snapshot_id": snapshot_id, "product_line": "cabin", "definition_version": "1", "root_key": root_key(snapshot_id)}
         row |= {"counts": {}, "state": "ready", "sequence": 1 + len(rows_of(world, "snapshots"))}

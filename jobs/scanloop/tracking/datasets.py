@@ -1,4 +1,5 @@
-"""Snapshots as versions of a ClearML Dataset: the root as its one file, the snapshot it came from as its parent, the counts attached.
+"""Snapshots as versions of a ClearML Dataset: the root as its one file, the snapshot it came from as its parent, the counts and
+the picture of its balance attached.
 
 The pixels stay where they are. A version is made by the SDK's own `Dataset`, whose inner format is nobody else's business. It takes several
 requests, so one that was left unfinished is removed before it is made again: only one sync runs at a time.
@@ -39,6 +40,10 @@ class Version:
     """Where the root is."""
     counts: Mapping[str, Any]
     """What was counted."""
+    taxonomy: str
+    """Version of the taxonomy that its categories are from."""
+    picture: Path
+    """How train is balanced over scanners and categories, a PNG."""
 
 
 def register_dataset(server: Server, version: Version, folder: Path) -> str:
@@ -58,7 +63,11 @@ def register_dataset(server: Server, version: Version, folder: Path) -> str:
                 dataset_name=NAME,
                 dataset_project=project_name(version.product_line),
                 dataset_version=f"{version.sequence}.0.0",
-                dataset_tags=[tag_of(version.snapshot_id)],
+                dataset_tags=[
+                    tag_of(version.snapshot_id),
+                    f"product line: {version.product_line}",
+                    f"taxonomy: {version.taxonomy}",
+                ],
                 parent_datasets=[version.parent] if version.parent else None,
                 description=f"Snapshot {version.snapshot_id}\n{version.uri}",
             )
@@ -67,6 +76,7 @@ def register_dataset(server: Server, version: Version, folder: Path) -> str:
             made.set_metadata({"snapshot_id": version.snapshot_id, "uri": version.uri, **_flat(version.counts)}, ui_visible=True)
             table = [["count", "value"], *([name, str(value)] for name, value in _flat(version.counts).items())]
             made.get_logger().report_table("snapshot", "counts", iteration=0, table_plot=table)
+            made.get_logger().report_image("snapshot", "balance", iteration=0, local_path=str(version.picture))
             made.upload(show_progress=False, preview=False)
             step("tracking.after_dataset_uploaded")
             made.finalize()

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanloop.errors import DataWrong, NothingToDo
+from scanloop.snapshots.manifest import load_snapshot
+from scanloop.snapshots.picture import cells, draw
 from scanloop.steps import step
 from scanloop.tracking import facts, outbox, results
 from scanloop.tracking.datasets import Version, register_dataset
@@ -140,6 +142,9 @@ class Sync:
     def _dataset(self, item: Item) -> None:
         row = facts.snapshot_of(self._catalog, item.subject_id)
         parent = self._needed("dataset", row["parent_id"]) if row["parent_id"] else None
+        reader = load_snapshot(self._store, row["snapshot_id"])
+        picture = self._folder(item) / "balance.png"
+        draw(cells(reader.rows(), reader.categories), f"Snapshot {row['snapshot_id'][:12]} of {row['product_line']}", picture)
         version = Version(
             snapshot_id=row["snapshot_id"],
             product_line=row["product_line"],
@@ -148,6 +153,8 @@ class Sync:
             root=self._store.get(row["root_key"]),
             uri=self._store.uri(row["root_key"]),
             counts=row["counts"],
+            taxonomy=str(reader.root.rules["taxonomy"]),
+            picture=picture,
         )
         self._note(item, external_id=register_dataset(self._server, version, self._folder(item)))
 

@@ -80,6 +80,13 @@ def test_everything_is_told_once(clearml, world, line, sync):
     assert poor["parent"] == good["id"]
     dataset = by_tag(clearml, line["snapshot"], "data_processing")
     assert dataset["status"] == "completed"
+    assert {"product line: cabin", "taxonomy: t-1"} <= set(dataset["tags"])
+    (preview,) = [
+        event["url"].removeprefix(clearml.url + "/")
+        for event in clearml.state.events.values()
+        if event["task"] == dataset["id"] and event["type"] == "training_debug_image"
+    ]
+    assert clearml.files[preview].startswith(b"\x89PNG")
     assert good["metadata"]["dataset"]["value"] == dataset["id"]
     (report,) = clearml.tasks("report")
     assert f"Champion: **{line['good'][:12]}**" in report["report"]
