@@ -248,3 +248,21 @@ def test_a_leak_between_versions_is_found() -> None:
     assert "Bag a was in test and is in train." in found
     assert any("differs in 1 bits only" in sentence for sentence in found)
     assert list(leaks_between(earlier, [record("a", split="test"), record("x", split="val")], BITS)) == []
+
+
+def test_any_flipped_byte_is_found(store: Store) -> None:
+    first, _ = freeze(store, [labelled(bag) for bag in BAGS], None)
+    second, _ = freeze(store, [labelled(bag) for bag in BAGS[:40]], first)
+    drawn = random.Random(8)
+    assert len(second.keys()) == 1 + 4 + 1
+    for key in sorted(second.keys()):
+        whole = store.get(key)
+        places = {0, len(whole) - 1, *(drawn.randrange(len(whole)) for _ in range(30))}
+        for place in sorted(places):
+            content = bytearray(whole)
+            content[place] ^= 1 << drawn.randrange(8)
+            store.put(key, bytes(content))
+            with pytest.raises(SnapshotDamaged):
+                list(violations(load_snapshot(store, second.snapshot_id)))
+        store.put(key, whole)
+    assert list(violations(load_snapshot(store, second.snapshot_id))) == []
