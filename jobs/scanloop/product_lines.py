@@ -87,7 +87,7 @@ class SnapshotRules(Part):
     min_new_scans: int = Field(default=1, ge=1)
     """No new snapshot for fewer changed scans than this."""
     clean_bag_ratio: float = Field(default=1.0, ge=0)
-    """Clean train scans kept for each train scan with a threat, at most."""
+    """Clean train bags kept for each train bag with a threat, at most."""
     repeat_threshold: float = Field(default=0.1, ge=0, le=1)
     """t of the repeat factor max(1, sqrt(t / f)). Source: LVIS, arXiv:1908.03195, section 4."""
     buckets: int = Field(default=16, ge=1, le=4096)

@@ -142,7 +142,7 @@ def _backfill(home: Path, environment: dict[str, str], lines: Path) -> None:
                 ).all()
                 asked = connection.execute(
                     sa.select(sa.func.count()).where(
-                        t.labelling_tasks.c.product_line == "cabin_baggage", t.labelling_tasks.c.schema_version == "1+pipe_bomb"
+                        t.labelling_tasks.c.product_line == "cabin_baggage", t.labelling_tasks.c.schema_version == "1+pipe_bomb@threats-1"
                     )
                 ).scalar_one()
             if len(rounds) > 1:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from scanloop.catalog.tables import product_lines, taxonomies
 from scanloop.errors import DataWrong, NothingToDo, WrongArguments
 from scanloop.product_lines import ProductLine, read_product_line
+from scanloop.taxonomy.lineage import older_versions
 from scanloop.taxonomy.tree import Taxonomy, from_row, problems_with, read_taxonomy
 
 if TYPE_CHECKING:
@@ -176,6 +177,12 @@ def check_follows(connection: sa.Connection, taxonomy: Taxonomy) -> None:
     before = _stored_taxonomy(connection, taxonomy.follows)
     if before is None:
         raise DataWrong(f"Taxonomy {version} follows {taxonomy.follows}, which is not in the catalog. Apply that version first.")
+    chain = [taxonomy.follows, *older_versions(connection, taxonomy.follows)]
+    if beside := sorted({line.taxonomy for line in active_definitions(connection)} - {version, *chain}):
+        raise DataWrong(
+            f"Taxonomy {version} follows {taxonomy.follows}, which does not go back to {', '.join(beside)}; product lines use that version, and "
+            "nothing that was labelled under it could be mapped. Follow it."
+        )
     if problem := next(problems_with(taxonomy, from_row(before)), None):
         raise DataWrong(f"Taxonomy {version}: {problem}.")
 

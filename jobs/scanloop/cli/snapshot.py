@@ -31,6 +31,7 @@ def show(
     picture: Annotated[Path | None, typer.Option("--picture", help="Draw the balance over scanners and categories as PNG.")] = None,
 ) -> None:
     """Show what a snapshot holds, and how train is balanced over scanners and categories, before and after its rules."""
+    from scanloop.errors import WrongArguments
     from scanloop.snapshots.counts import WITHHELD_REASON
     from scanloop.snapshots.manifest import load_snapshot
     from scanloop.snapshots.picture import cells, draw
@@ -42,6 +43,8 @@ def show(
     root = reader.root
     balance = cells(reader.rows(), reader.categories)
     if picture is not None:
+        if picture.suffix != ".png":
+            raise WrongArguments(f"The picture is a PNG: give it a name that ends in .png, not {picture.name}.")
         draw(balance, f"Snapshot {row['snapshot_id'][:12]} of {row['product_line']}", picture)
     if as_json:
         facts = {name: row[name] for name in ("snapshot_id", "product_line", "definition_version", "parent_id", "sequence")}

@@ -112,6 +112,7 @@ def _show_forecasts(product_line: str, versions: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from scanloop.errors import NothingToDo
     from scanloop.taxonomy.map_forward import forecasts
 
     world = open_world()
@@ -119,6 +120,8 @@ def _show_forecasts(product_line: str, versions: tuple[str, ...]) -> None:
         definition = load_definition(world.catalog, product_line)
         with world.catalog.read() as connection:
             found = forecasts(connection, definition, versions)
+    if not found:
+        raise NothingToDo(f"annotations of {product_line} under versions older than {definition.taxonomy}: they are none.")
     for one in found:
         table = Table("category", "annotations that speak about it", title=f"{one.from_version} under {definition.taxonomy}")
         for category, count in one.known.items():

@@ -66,7 +66,9 @@ def replay(catalog: Catalog, store: Store, selection_id: str) -> Replay:
     category = None if parameters["kind"] == KIND else parameters["looked_for"][0]
     with catalog.read() as connection:
         candidates = described(scans_of(connection, row["selection_id"]), store)
-        history = described(history_of(connection, row["product_line"], category=category, before=row["created_at"]), store)
+        history = described(
+            history_of(connection, row["product_line"], taxonomy=parameters["taxonomy"], category=category, before=row["created_at"]), store
+        )
     policy = Policy(row["budget"], parameters["exploration_share"], parameters["near_duplicate_bits"], row["seed"])
     question = {name: value for name, value in parameters.items() if name not in _LOOSE}
     again = selection_id_of(row["product_line"], candidates, history, policy, question)

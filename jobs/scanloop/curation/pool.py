@@ -75,9 +75,14 @@ def candidates_of(
     return _known(connection, conditions, definition)
 
 
-def history_of(connection: sa.Connection, product_line: str, *, category: str | None = None, before: datetime | None = None) -> list[Known]:
-    """Scans that earlier selections chose (for `category`, if given; created before `before`, if given), whatever became of them since."""
-    return _known(connection, [_was_chosen(product_line, category, None, before)], None)
+def history_of(
+    connection: sa.Connection, product_line: str, *, taxonomy: str, category: str | None = None, before: datetime | None = None
+) -> list[Known]:
+    """Scans that earlier selections chose, whatever became of them since.
+
+    If given: for `category`, as the version `taxonomy` means it; and created before `before`.
+    """
+    return _known(connection, [_was_chosen(product_line, category, Lineage(taxonomy, {taxonomy: ()}), before)], None)
 
 
 def scans_of(connection: sa.Connection, selection_id: str) -> list[Known]:
@@ -103,22 +108,18 @@ def described(known: Iterable[Known], store: Store) -> list[Candidate]:
     ]
 
 
-def _was_chosen(product_line: str, category: str | None, lineage: Lineage | None, before: datetime | None = None) -> sa.Exists:
-    """Whether a selection of the product line chose the scan: an ordinary one, or for `category` any that asks about it.
-
-    With `lineage` also under what the category was called in an older version of the taxonomy.
+def _was_chosen(product_line: str, category: str | None, lineage: Lineage, before: datetime | None = None) -> sa.Exists:
+    """Whether a selection of the product line chose the scan: an ordinary one, or for `category` any that asks about it, also under what it was
+    called in an older version of the taxonomy that counts.
     """
     selections, items = tables.selections, tables.selection_items
     asked = selections.c.parameters
-    about: sa.ColumnElement[bool] = sa.true()
-    if category is not None:
-        about = asked["looked_for"].contains([category]) if lineage is None else lineage.is_asked(asked, category)
     conditions = [
         items.c.scan_id == tables.scans.c.scan_id,
         items.c.is_chosen,
         selections.c.selection_id == items.c.selection_id,
         selections.c.product_line == product_line,
-        asked["kind"].astext == KIND if category is None else about,
+        asked["kind"].astext == KIND if category is None else lineage.is_asked(asked, category),
     ]
     if before is not None:
         conditions.append(selections.c.created_at < before)

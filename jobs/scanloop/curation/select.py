@@ -29,7 +29,7 @@ def create_selection(run: JobRun) -> dict[str, Any]:
     definition = run.definition
     with run.catalog.read() as connection:
         candidates = candidates_of(connection, definition)
-        history = history_of(connection, definition.product_line) if candidates else []
+        history = history_of(connection, definition.product_line, taxonomy=definition.taxonomy) if candidates else []
     if not candidates:
         raise NothingToDo(f"Every validated scan of {definition.product_line} was chosen before.")
     rules = definition.selection
@@ -56,7 +56,7 @@ def plan_backfill(run: JobRun, category: str, budget: int | None, since: datetim
         raise WrongArguments(f"--since ({since.isoformat()}) must be before --until ({until.isoformat()}).")
     with run.catalog.read() as connection:
         candidates = candidates_of(connection, definition, category=category, since=since, until=until)
-        history = history_of(connection, definition.product_line, category=category) if candidates else []
+        history = history_of(connection, definition.product_line, taxonomy=definition.taxonomy, category=category) if candidates else []
     if not candidates:
         raise NothingToDo(
             f"{category!r} was looked for, or is about to be, in every validated scan of {definition.product_line} in that time."
@@ -66,16 +66,18 @@ def plan_backfill(run: JobRun, category: str, budget: int | None, since: datetim
     parameters = {
         "kind": BACKFILL,
         "looked_for": [category],
-        "schema_version": backfill_schema(definition.labelling.schema_version, category),
+        "schema_version": backfill_schema(definition.labelling.schema_version, category, definition.taxonomy),
         "since": since.isoformat() if since else None,
         "until": until.isoformat() if until else None,
     }
     return _publish(run, described(candidates, run.store), described(history, run.store), policy, parameters)
 
 
-def backfill_schema(schema_version: str, category: str) -> str:
-    """The labelling schema of a backfill: another question about the same scan, so that it gets a task of its own."""
-    return f"{schema_version}+{category}"
+def backfill_schema(schema_version: str, category: str, taxonomy: str) -> str:
+    """The labelling schema of a backfill: another question about the same scan, so that it gets a task of its own. The same id may mean something
+    else in another version of the taxonomy.
+    """
+    return f"{schema_version}+{category}@{taxonomy}"
 
 
 def selection_id_of(

@@ -109,6 +109,7 @@ def execute(
     held = leases.acquire(catalog, lease, f"{identity.run_id}/{identity.job}") if lease else None
     try:
         found = load_with_hash(store, key)
+        is_earlier = found is not None
         if found is None:
             name = f"{identity.job}.{folder_name(identity.part)}" if identity.part else identity.job
             with private_workdir(settings.work / folder_name(identity.run_id) / name) as workdir:
@@ -122,7 +123,7 @@ def execute(
             raise WrongArguments(
                 f"The run {identity.run_id} did {identity.job} for {receipt.product_line} already, not for {identity.product_line}. Name another run."
             )
-        _publish(catalog, store, receipt, key, digest, held)
+        _publish(catalog, store, receipt, key, digest, held, is_earlier=is_earlier)
         return receipt.result
     finally:
         if held is not None:
@@ -168,10 +169,15 @@ def _write_receipt(run: JobRun, key: str, result: dict[str, Any]) -> tuple[Recei
     return written
 
 
-def _publish(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None) -> None:
-    """Bring the catalog level with one receipt, once; where another run came first, log that this one does not count."""
+def _publish(
+    catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None, *, is_earlier: bool
+) -> None:
+    """Bring the catalog level with one receipt, once; where another run came first, log that this one does not count.
+
+    `is_earlier` says that an earlier attempt wrote the receipt: others may have had the lease since.
+    """
     try:
-        _apply_receipt(catalog, store, receipt, key, digest, lease)
+        _apply_receipt(catalog, store, receipt, key, digest, lease, is_earlier=is_earlier)
     except Superseded as superseded:
         _log_superseded(catalog, receipt, key, digest, superseded.message)
         raise
@@ -194,7 +200,9 @@ def _log_superseded(catalog: Catalog, receipt: Receipt, key: str, digest: str, r
             audit.append(connection, [entry])
 
 
-def _apply_receipt(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None) -> None:
+def _apply_receipt(
+    catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None, *, is_earlier: bool
+) -> None:
     """Apply the publication that a receipt names, in one transaction, unless that was done."""
     with catalog.begin() as connection:
         audit.hold_head(connection)
@@ -208,6 +216,11 @@ def _apply_receipt(catalog: Catalog, store: Store, receipt: Receipt, key: str, d
             raise DataWrong(
                 f"The catalog holds another receipt for {receipt.job} of {receipt.run_id} than {store.uri(key)}: one of them was forged."
             )
+        if is_earlier:
+            # A worker that slept between its fence and its receipt may have lost to one that cleared up.
+            gone = next((output["key"] for output in receipt.outputs if store.head(output["key"]) is None), None)
+            if gone is not None:
+                raise Superseded(f"{store.uri(gone)}, which {receipt.job} of {receipt.run_id} wrote, is gone. Start another run.")
         content = store.get(receipt.publication["key"])
         if not store.verify(receipt.publication["key"], receipt.publication["sha256"]):
             raise ObjectCorrupt(f"{store.uri(receipt.publication['key'])} is not what its receipt names.")

@@ -13,6 +13,12 @@ from dataclasses import replace
 from scanloop.snapshots.manifest import Balance, SnapshotRecord
 from scanloop.snapshots.splits import bag_draw
 
+CLEAN_CUT = "clean train bag beyond the ratio"
+SYNTHETIC_CUT = "synthetic train scan beyond the share"
+_ROUNDING = 1e-9
+_ALL = "g"
+"""Above every draw."""
+
 
 def cells_of(record: SnapshotRecord) -> set[tuple[str, str]]:
     """The scanner × category cells that a record is in."""
@@ -49,11 +55,10 @@ def synthetic_cut(train: Iterable[SnapshotRecord], share: float, seed: int) -> s
     for record in train:
         real += not record.is_synthetic
         synthetic.update([bag_draw(seed, record.bag_id)] if record.is_synthetic else ())
-    allowed = real * share / (1 - share) if share < 1 else math.inf
     cut, kept = "", 0
     for draw in sorted(synthetic):
         kept += synthetic[draw]
-        if kept > allowed:
+        if kept > share * (real + kept) + _ROUNDING:
             return cut
         cut = draw
     return None
@@ -64,21 +69,30 @@ def balance_of(
 ) -> Balance:
     """Balance the train records of a snapshot.
 
-    First clean bags are capped, then synthetic scans, as a share of what is left; repeat factors are computed over what is left then.
+    Clean bags are capped by the bags with a threat that are left, and synthetic scans as a share of the scans that are left. Each cap lowers what the
+    other one is measured by, so both are applied until neither changes. Repeat factors are computed over what is left then.
     """
     known = list(train)
-    threat_bags = len({record.bag_id for record in known if not record.is_clean_bag})
-    clean = clean_cut((record.bag_id for record in known if record.is_clean_bag), threat_bags, clean_bag_ratio, seed)
-    kept = [record for record in known if not _is_cut(record, Balance((), clean), seed)]
-    capped = Balance((), clean, synthetic_cut(kept, synthetic_share, seed))
-    kept = [record for record in kept if not _is_cut(record, capped, seed)]
+    capped = Balance((), None)
+    while True:
+        kept = [record for record in known if cut_reason(record, replace(capped, clean_cut=None), seed) is None]
+        threat_bags = len({record.bag_id for record in kept if not record.is_clean_bag})
+        clean = clean_cut((record.bag_id for record in known if record.is_clean_bag), threat_bags, clean_bag_ratio, seed)
+        kept = [record for record in known if cut_reason(record, Balance((), clean), seed) is None]
+        synthetic = synthetic_cut(kept, synthetic_share, seed)
+        # Never up again, or it would not end: without a threat that is left, clean bags are not capped, and make room for synthetic ones.
+        now = Balance((), clean, min(synthetic, capped.synthetic_cut, key=lambda cut: _ALL if cut is None else cut))
+        if now == capped:
+            break
+        capped = now
+    kept = [record for record in known if cut_reason(record, capped, seed) is None]
     return replace(capped, repeat_factors=repeat_factors(kept, repeat_threshold))
 
 
 def weighed(record: SnapshotRecord, balance: Balance, seed: int) -> SnapshotRecord:
     """Give a record its weight: for train the largest factor of its cells (0 if cut), for val and test 1, for withheld rows 0."""
     if record.split == "train":
-        if _is_cut(record, balance, seed):
+        if cut_reason(record, balance, seed) is not None:
             return replace(record, weight=0.0)
         cells = cells_of(record)
         factors = (factor for scanner, category, factor in balance.repeat_factors if (scanner, category) in cells)
@@ -86,6 +100,7 @@ def weighed(record: SnapshotRecord, balance: Balance, seed: int) -> SnapshotReco
     return replace(record, weight=1.0 if record.split in ("val", "test") else 0.0)
 
 
-def _is_cut(record: SnapshotRecord, balance: Balance, seed: int) -> bool:
-    cuts = ((record.is_clean_bag, balance.clean_cut), (record.is_synthetic, balance.synthetic_cut))
-    return any(applies and cut is not None and bag_draw(seed, record.bag_id) > cut for applies, cut in cuts)
+def cut_reason(record: SnapshotRecord, balance: Balance, seed: int) -> str | None:
+    """Why a train record is left out; None: it is not."""
+    cuts = ((record.is_clean_bag, balance.clean_cut, CLEAN_CUT), (record.is_synthetic, balance.synthetic_cut, SYNTHETIC_CUT))
+    return next((why for applies, cut, why in cuts if applies and cut is not None and bag_draw(seed, record.bag_id) > cut), None)

@@ -63,7 +63,7 @@ def build_root(collected: Collected, definition: ProductLine, parent: SnapshotRe
     if remembered is not None and remembered[1] is not None:
         new_files[remembered[0].key] = remembered[1]
     records = tuple(weighed(record, balance, rules.seed) for bucket in sorted(buckets) for record in in_order(buckets[bucket]))
-    counts = count(records, definition.categories)
+    counts = count(records, definition.categories, balance, rules.seed)
     return BuiltRoot(
         SnapshotRoot(
             definition.product_line,

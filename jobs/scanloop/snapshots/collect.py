@@ -20,7 +20,7 @@ from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, eff
 from scanloop.snapshots.manifest import WITHHELD, SnapshotRecord
 from scanloop.snapshots.past import NOTHING_BEFORE, Past
 from scanloop.snapshots.splits import NEAR_COPY, WAITS, allotted, is_frozen, split_bags, unit_of
-from scanloop.taxonomy.lineage import Lineage, lineage_of
+from scanloop.taxonomy.lineage import Lineage, lineage_of, older_versions
 
 _SYNTHETIC = "projected threats outside train"
 
@@ -92,21 +92,34 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
     ]
 
 
-def unmapped_scans(connection: sa.Connection, definition: ProductLine) -> dict[str, int]:
-    """Scans with an accepted annotation under a version of the taxonomy that does not count, by version."""
-    reviews, notes = tables.reviews, tables.annotations
-    rows = connection.execute(
-        sa.select(notes.c.taxonomy_version, sa.func.count(reviews.c.scan_id.distinct()))
-        .join(reviews, reviews.c.annotation_id == notes.c.annotation_id)
-        .where(
-            reviews.c.product_line == definition.product_line,
-            reviews.c.verdict == "accepted",
-            ~lineage_of(connection, definition).counts(notes),
-        )
-        .group_by(notes.c.taxonomy_version)
-        .order_by(notes.c.taxonomy_version)
+def unmapped_scans(connection: sa.Connection, definition: ProductLine, used: Collection[str]) -> dict[str, int]:
+    """Scans of the product line, beside those `used`, about which something is known under versions of the taxonomy that do not count, by reason."""
+    reviews, notes, scans = tables.reviews, tables.annotations, tables.scans
+    lineage = lineage_of(connection, definition)
+    accepted = sa.exists().where(
+        reviews.c.annotation_id == notes.c.annotation_id,
+        reviews.c.product_line == definition.product_line,
+        reviews.c.verdict == "accepted",
     )
-    return {version: int(count) for version, count in rows}
+    imported = sa.and_(notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes))
+    rows = connection.execute(
+        sa.select(notes.c.taxonomy_version, scans.c.scan_id, scans.c.scanner_id)
+        .join(scans, scans.c.scan_id == notes.c.scan_id)
+        .where(
+            ~lineage.counts(notes),
+            sa.or_(accepted, imported, is_trusted_report(notes, definition)),
+            scans.c.state == "validated",
+            of_product_line(definition.query),
+        )
+        .distinct()
+    ).all()
+    older = older_versions(connection, definition.taxonomy)
+    found: Counter[str] = Counter()
+    for version, scan_id, scanner_id in rows:
+        if scan_id not in used and definition.covers(scanner_id):
+            way = "which is not mapped (scanloop taxonomy map)" if version in older else f"to which {definition.taxonomy} does not go back"
+            found[f"labelled under the taxonomy {version}, {way}"] += 1
+    return dict(sorted(found.items()))
 
 
 def _annotation_set(row: Any, lineage: Lineage) -> AnnotationSet:
@@ -212,7 +225,9 @@ def records_of(scans: Iterable[LabelledScan], definition: ProductLine, past: Pas
     # A new view of a bag that is in a frozen test set waits, as new bags do.
     late = {record.scan_id for record in records if split_by_bag[record.bag_id] == "test" and record.scan_id not in past.scan_ids}
     waiting = late if is_frozen(rules, past) else set()
-    prints = [_fingerprint(record) for record in records if record.scan_id not in waiting]
+    # What is used in no split whatever happens hinders nobody.
+    unusable = waiting | {record.scan_id for record in records if record.is_synthetic and split_by_bag[record.bag_id] != "train"}
+    prints = [_fingerprint(record) for record in records if record.scan_id not in unusable]
     splitting = split_bags(prints, split_by_bag, definition.selection.near_duplicate_bits, past)
     threat_bags = {record.bag_id for record in records if record.boxes}
     placed = []

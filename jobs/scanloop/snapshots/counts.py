@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from scanloop.snapshots.manifest import SPLITS, WITHHELD, SnapshotRecord
+from scanloop.snapshots.balance import cut_reason
+from scanloop.snapshots.manifest import SPLITS, WITHHELD, Balance, SnapshotRecord
 
 WITHHELD_REASON = "withheld, so that nothing leaks between splits"
-_CUT = "clean train bag beyond the ratio"
-_SYNTHETIC_CUT = "synthetic train scan beyond the share"
 
 
-def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[str, Any]:
+def count(records: Iterable[SnapshotRecord], categories: Iterable[str], balance: Balance, seed: int) -> dict[str, Any]:
     """Count weighed records: by split the scans, bags, clean bags, boxes of each category; scans of each scanner; rows that are not used and why."""
     known = list(records)
     used = [record for record in known if record.weight > 0]
@@ -27,7 +26,9 @@ def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[
             "clean_bags": len({record.bag_id for record in mine if record.is_clean_bag}),
             "boxes": {category: boxes[category] for category in categories},
         }
-    unused = Counter(_unused(record) for record in known if record.weight == 0)
+    unused = Counter(
+        WITHHELD_REASON if record.split == WITHHELD else cut_reason(record, balance, seed) for record in known if record.weight == 0
+    )
     return {
         "scans": len(used),
         "bags": len({record.bag_id for record in used}),
@@ -37,9 +38,3 @@ def count(records: Iterable[SnapshotRecord], categories: Iterable[str]) -> dict[
         "scanners": dict(sorted(Counter(record.scanner_id for record in used).items())),
         "withheld": dict(sorted(unused.items())),
     }
-
-
-def _unused(record: SnapshotRecord) -> str:
-    if record.split == WITHHELD:
-        return WITHHELD_REASON
-    return _SYNTHETIC_CUT if record.is_synthetic and not record.is_clean_bag else _CUT

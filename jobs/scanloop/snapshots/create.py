@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,7 +31,7 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     definition = run.definition
     with run.catalog.read() as connection:
         scans = labelled_scans(connection, definition)
-        unmapped = unmapped_scans(connection, definition)
+        unmapped = unmapped_scans(connection, definition, {scan.facts["scan_id"] for scan in scans})
         parent_id, sequence = latest(connection, definition.product_line)
         serving = connection.execute(
             sa.select(tables.champions.c.model_id).where(tables.champions.c.product_line == definition.product_line)
@@ -46,14 +45,18 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
         known = set(connection.execute(sa.select(tables.snapshots.c.snapshot_id)).scalars())
     parent = load_snapshot(run.store, parent_id) if parent_id else None
     past = past_of(parent)
-    if definition.snapshot.test_set and past.test_set > definition.snapshot.test_set:
+    if past.test_set > definition.snapshot.test_set:
         raise DataWrong(
             f"The newest snapshot of {definition.product_line} has version {past.test_set} of its test set; test_set is "
             f"{definition.snapshot.test_set}. A test set only grows: choose {past.test_set} or more."
         )
     collected = records_of(scans, definition, past)
-    for version, count in unmapped.items():
-        log.warning("%d scans of %s were labelled under the taxonomy %s, which is not mapped.", count, definition.product_line, version)
+    for reason, count in unmapped.items():
+        log.warning("%d scans of %s are not used: %s.", count, definition.product_line, reason)
+    now_tested = {record.scan_id for record in collected.records if record.split == "test"}
+    lost = sum(split == "test" and item.scan_id not in now_tested for item, split in past.prints) if past.test_set else 0
+    if lost:
+        log.warning("%d scans that were in the frozen test set of %s are not in it now.", lost, definition.product_line)
     built = build_root(collected, definition, parent, past)
     content = built.root.to_bytes()
     snapshot_id = hashlib.sha256(content).hexdigest()
@@ -75,8 +78,9 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
         run.add_input("snapshot", parent.snapshot_id)
     counts = built.root.counts | {
         "accepted": len(scans),
-        "left_out": collected.left_out | _as_reasons(unmapped),
+        "left_out": collected.left_out | unmapped,
         "withheld_because": collected.withheld,
+        "missing_in_test_set": lost,
     }
     row = {
         "snapshot_id": snapshot_id,
@@ -91,12 +95,6 @@ def create_snapshot(run: JobRun) -> dict[str, Any]:
     run.publication.insert("snapshots", [row], action="snapshot.created", subject="snapshot_id")
     log.info("Snapshot %s of %s: %d scans of %d bags.", snapshot_id[:12], definition.product_line, counts["scans"], counts["bags"])
     return {"snapshot_id": snapshot_id, "sequence": sequence + 1, "parent_id": parent_id, "counts": counts}
-
-
-def _as_reasons(unmapped: Mapping[str, int]) -> dict[str, int]:
-    return {
-        f"labelled under the taxonomy {version}, which is not mapped (scanloop taxonomy map)": count for version, count in unmapped.items()
-    }
 
 
 def latest(connection: sa.Connection, product_line: str) -> tuple[str | None, int]:

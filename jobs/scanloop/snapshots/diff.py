@@ -132,8 +132,8 @@ def _why(part: str, before: SnapshotRecord, after: SnapshotRecord, rules: Mappin
         if asked:
             return f"the rules split otherwise ({', '.join(asked)})"
         if after.split == WITHHELD:
-            return "a near copy of its bag came into a stronger split"
-        return "the bag whose near copy it was is gone" if before.split == WITHHELD else "its bag was drawn anew"
+            return "it is withheld so that nothing leaks; `snapshot show` counts the reasons"
+        return "what it was withheld for is gone" if before.split == WITHHELD else "its bag was drawn anew"
     if part == WEIGHT:
         if after.split != before.split:
             return "its split weighs otherwise"
@@ -142,7 +142,8 @@ def _why(part: str, before: SnapshotRecord, after: SnapshotRecord, rules: Mappin
         if asked := [name for name in ("clean_bag_ratio", "repeat_threshold", "synthetic_share") if name in rules]:
             return f"the rules weigh otherwise ({', '.join(asked)})"
         if after.weight == 0 or before.weight == 0:
-            return f"its clean bag is {'beyond' if after.weight == 0 else 'within'} the ratio now"
+            what = "synthetic scans are" if after.is_synthetic and not after.is_clean_bag else "clean bags are"
+            return f"{what} {'too many' if after.weight == 0 else 'few enough'} to show it now"
         factors = [{(scanner, category): factor for scanner, category, factor in one.repeat_factors} for one in (was, now)]
         cells = sorted(cell for cell in cells_of(before) | cells_of(after) if factors[0].get(cell, 1.0) != factors[1].get(cell, 1.0))
         said = (f"{' x '.join(cell)} from {factors[0].get(cell, 1.0):g} to {factors[1].get(cell, 1.0):g}" for cell in cells)

@@ -66,7 +66,9 @@ def draw(found: Cells, title: str, path: Path) -> None:
     figure = Figure(figsize=(2 * wide + 5, high + 2.2), layout="constrained")
     FigureCanvasAgg(figure)
     left_out = len(found.scanners) - len(kept)
-    figure.suptitle(title + (f" (the {len(kept)} scanners with the most scans of {len(found.scanners)})" if left_out else ""))
+    figure.suptitle(
+        parse_math=False, t=title + (f" (the {len(kept)} scanners with the most scans of {len(found.scanners)})" if left_out else "")
+    )
     largest = max(float(found.before.max(initial=0)), float(found.after.max(initial=0)), 1.0)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, values, what in ((axes[0], found.before, "scans in train"), (axes[1], found.after, "shown in one pass, after balancing")):
@@ -77,8 +79,8 @@ def draw(found: Cells, title: str, path: Path) -> None:
             continue
         axis.imshow(np.sqrt(shown / largest), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axis.set_title(what)
-        axis.set_xticks(range(len(found.columns)), found.columns, rotation=30, ha="right")
-        axis.set_yticks(range(len(kept)), [found.scanners[row] for row in kept])
+        axis.set_xticks(range(len(found.columns)), found.columns, rotation=30, ha="right", parse_math=False)
+        axis.set_yticks(range(len(kept)), [found.scanners[row] for row in kept], parse_math=False)
         axis.tick_params(length=0)
         for (row, column), value in np.ndenumerate(shown):
             colour = "white" if value > 0.36 * largest else "#333333"

@@ -8,8 +8,8 @@ What earlier snapshots of the product line did with a bag counts more than its d
 never trained on, and one that was once trained on is never tested on, whatever became of seed, shares and units since. A test set with a version
 is frozen: bags that would join it wait for the next version.
 
-Near copies (the same bag scanned twice under two names) can be in different splits. The bag of the scan that is new is then withheld; of two that are
-both new or both old the weaker (train < val < test): moving it would put pictures that earlier models were trained on into the test set.
+Near copies (the same bag scanned twice under two names) can be in different splits. The bag of the scan that is new is then withheld; both, if both
+are old; and of two new ones the weaker (train < val < test), so that what is new in the test set stays there.
 """
 
 from __future__ import annotations
@@ -138,6 +138,9 @@ def _gives_way(
     if my_split == their_split:
         return False
     is_old, is_other_old = (item.scan_id in past.scan_ids for item in (mine, theirs))
+    if is_old and is_other_old:
+        # More bits count as near now than did then: neither can be tested or trained on beside what the other was used for.
+        return True
     if is_old == is_other_old:
         is_old, is_other_old = (item.bag_id in past.splits for item in (mine, theirs))
     if is_old != is_other_old:

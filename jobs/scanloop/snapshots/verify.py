@@ -35,7 +35,7 @@ def violations(reader: SnapshotReader) -> Iterator[str]:
     yield from (
         f"Scan {row.scan_id} is synthetic and in {row.split}." for row in records if row.is_synthetic and row.split in ("val", "test")
     )
-    if count(records, reader.categories) != reader.counts:
+    if count(records, reader.categories, reader.root.balance, int(reader.root.rules["seed"])) != reader.counts:
         yield "The root counts something else than the rows hold."
 
 

@@ -46,12 +46,14 @@ class Lineage:
     def is_asked(self, parameters: Any, category: str) -> sa.ColumnElement[bool]:
         """Whether a selection with these parameters asks for an answer about `category`."""
         asked = {version: asked_as(steps, category) for version, steps in sorted(self.steps.items())}
-        older = (
-            sa.and_(parameters["taxonomy"].astext == version, parameters["looked_for"].contains(sorted(names)))
-            for version, names in asked.items()
-            if names is not None and version != self.version
+        return sa.or_(
+            sa.false(),
+            *(
+                sa.and_(parameters["taxonomy"].astext == version, parameters["looked_for"].contains(sorted(names)))
+                for version, names in asked.items()
+                if names is not None
+            ),
         )
-        return sa.or_(parameters["looked_for"].contains([category]), *older)
 
     def _of(self, notes: Any, category: str) -> sa.ColumnElement[bool]:
         of = (

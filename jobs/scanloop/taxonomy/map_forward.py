@@ -72,7 +72,8 @@ def forecast(connection: sa.Connection, definition: ProductLine, version: str, s
 
 
 def forecasts(connection: sa.Connection, definition: ProductLine, versions: Sequence[str] = ()) -> list[Forecast]:
-    """What mapping comes to for each of `versions`, nearest first; none named: for every older version with annotations.
+    """What mapping comes to for each of `versions`, nearest first; none named: for every older version with annotations, or
+    with tasks whose answers may still come.
 
     Raises:
         WrongArguments: the definition's version does not go back to one that is named.
@@ -84,7 +85,13 @@ def forecasts(connection: sa.Connection, definition: ProductLine, versions: Sequ
             raise WrongArguments(f"The taxonomy {definition.taxonomy} does not go back to {version!r}. Older versions: {known}.")
     wanted = [version for version in older if not versions or version in versions]
     found = [forecast(connection, definition, version, older[version]) for version in wanted]
-    return [one for one in found if one.annotations or versions]
+    tasks = t.labelling_tasks
+    asked = set(
+        connection.execute(
+            sa.select(tasks.c.attributes["taxonomy"].astext).where(tasks.c.product_line == definition.product_line).distinct()
+        ).scalars()
+    )
+    return [one for one in found if one.annotations or versions or one.from_version in asked]
 
 
 def map_forward(run: JobRun, versions: Sequence[str] = ()) -> dict[str, Any]:

@@ -158,7 +158,7 @@ Change = Annotated[
 class Taxonomy(Part):
     """A version of the tree of categories."""
 
-    taxonomy_version: str = Field(min_length=1, max_length=64)
+    taxonomy_version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     follows: str | None = None
     """The version before; empty text: it starts anew on purpose; none: it is the first."""
     changes: tuple[Change, ...] = ()

@@ -149,7 +149,7 @@ def test_a_backfill_asks_labelled_and_unlabelled_history_about_the_new_category_
     assert result["candidates"] == 44
     assert len(chosen) == 30
     label_chosen(run_body, "two")
-    tasks = [row for row in rows_of(world, "labelling_tasks") if row["schema_version"] == "1+grenade"]
+    tasks = [row for row in rows_of(world, "labelling_tasks") if row["schema_version"] == "1+grenade@t-1"]
     assert {task["scan_id"] for task in tasks} == chosen
     notes = [row for row in rows_of(world, "annotations") if row["task_id"] in {task["task_id"] for task in tasks}]
     assert notes

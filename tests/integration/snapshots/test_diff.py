@@ -73,7 +73,7 @@ def test_every_scan_that_differs_is_told_and_no_other(labelled: World, run_body:
         if change.kind == "changed":
             assert change.parts == ("weight",)  # what else could change it
             assert set(change.before) == set(change.after) == {"weight"}
-            assert "repeat factors changed" in change.why or "ratio now" in change.why
+            assert "repeat factors changed" in change.why or "clean bags are" in change.why
     back = by_scan(list(changes(other, one)))
     assert {scan: change.kind for scan, change in back.items()} == differing(other, one)
     counted = totals(list(found.values()))

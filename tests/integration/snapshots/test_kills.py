@@ -15,7 +15,7 @@ from small_world import add_bags, define, label_everything, rows_of, run_job_of,
 
 from scanloop.catalog import Catalog
 from scanloop.cli.options import World
-from scanloop.errors import LeaseHeld, NothingToDo
+from scanloop.errors import LeaseHeld, NothingToDo, Superseded
 from scanloop.execution import leases
 from scanloop.settings import Settings
 from scanloop.snapshots.gc import collect_garbage, garbage_of
@@ -36,8 +36,8 @@ def opened(home: Path, url: str) -> World:
 
 def do_create(home: Path, url: str, run_id: str) -> None:
     world = opened(home, url)
-    run_job_of(runner_of(world), "snapshot.create", run_id)
-    world.catalog.close()
+    with closing(world.catalog):
+        run_job_of(runner_of(world), "snapshot.create", run_id)
 
 
 def do_gc(home: Path, url: str, run_id: str) -> None:
@@ -175,6 +175,32 @@ def test_what_a_receipt_names_stays_though_the_catalog_does_not_know_it_yet(base
     do_gc(*place, "gc-1")
     do_create(*place, "snap-2")
     assert check_whole(*place) == expected
+
+
+def test_a_worker_that_slept_before_its_receipt_never_counts_after_others_cleared_up(
+    base: Callable[[], Place], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = base()
+    world = opened(*place)
+    write = type(world.store).put_if_absent
+
+    def slow(store: Any, key: str, data: bytes, *, owner: str) -> Any:
+        if key == "receipts/snap-2/snapshot.create.json":
+            monkeypatch.undo()
+            let_leases_end(place[1])
+            do_gc(*place, "gc-1")
+        return write(store, key, data, owner=owner)
+
+    monkeypatch.setattr(type(world.store), "put_if_absent", slow)
+    with pytest.raises(LeaseHeld):
+        do_create(*place, "snap-2")
+    let_leases_end(place[1])
+    with pytest.raises(Superseded, match=r"is gone\. Start another run"):
+        do_create(*place, "snap-2")
+    assert check_whole(*place) == expected[:1]
+    do_create(*place, "snap-3")
+    assert check_whole(*place) == expected
+    world.catalog.close()
 
 
 def test_nothing_is_deleted_while_a_snapshot_is_made_or_a_product_line_defined(base: Callable[[], Place]) -> None:

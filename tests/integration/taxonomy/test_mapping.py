@@ -25,7 +25,7 @@ from scanloop.curation.select import plan_backfill
 from scanloop.errors import DataWrong, NothingToDo, WrongArguments
 from scanloop.labelling.boxes import Box
 from scanloop.product_lines import ProductLine
-from scanloop.snapshots.collect import labelled_scans
+from scanloop.snapshots.collect import labelled_scans, unmapped_scans
 from scanloop.snapshots.manifest import SnapshotRecord, load_snapshot
 from scanloop.taxonomy.lineage import lineage_of, older_versions
 from scanloop.taxonomy.map_forward import map_forward, unmap
@@ -47,7 +47,7 @@ MERGED = second({"merge": ["handgun", "knife"], "into": "weapon"}, ids=("weapon"
 
 def move_to(run_body: Run, taxonomy: Taxonomy, *categories: str, **changes: Any) -> None:
     line = ProductLine.model_validate(definition(taxonomy=taxonomy.taxonomy_version, categories=list(categories), **changes))
-    name = f"define-{taxonomy.taxonomy_version}"
+    name = f"define-{taxonomy.taxonomy_version}-{taxonomy.follows}"
     run_body("definitions.apply", lambda run: apply_definitions(run, taxonomy, [line]), run_id=name, lease="definitions")
 
 
@@ -183,8 +183,9 @@ def test_a_snapshot_says_how_many_scans_wait_for_a_mapping(labelled: World, run_
     label_everything(run_body, "two")
     made = run_job_of(run_body, "snapshot.create", "snap")
     waiting = {reason: count for reason, count in made["counts"]["left_out"].items() if "t-1, which is not mapped" in reason}
-    accepted_before = [row for row in rows_of(labelled, "annotations", author_kind="consensus") if row["taxonomy_version"] == "t-1"]
-    assert list(waiting.values()) == [len(accepted_before)]
+    accepted = rows_of(labelled, "annotations", author_kind="consensus")
+    before, after = ({row["scan_id"] for row in accepted if row["taxonomy_version"] == version} for version in ("t-1", "t-2"))
+    assert list(waiting.values()) == [len(before - after)]
 
 
 def test_a_version_must_account_for_the_one_before(labelled: World, run_body: Run) -> None:
@@ -195,6 +196,12 @@ def test_a_version_must_account_for_the_one_before(labelled: World, run_body: Ru
     with pytest.raises(DataWrong, match="say what became of 'knife'"):
         move_to(run_body, second(ids=("handgun", "grenade")), "handgun")
     assert [row["taxonomy_version"] for row in rows_of(labelled, "taxonomies")] == ["t-1"]
+    third = second({"rename": "knife", "to": "blade"}, ids=("handgun", "blade", "grenade"), version="t-2b")
+    move_to(run_body, RENAMED, "handgun", "blade")
+    with pytest.raises(DataWrong, match="follows t-1, which does not go back to t-2; product lines use that version"):
+        move_to(run_body, third, "handgun", "blade")
+    with pytest.raises(DataWrong, match="Taxonomy t-2 is in the catalog with other changes"):
+        move_to(run_body, Taxonomy(taxonomy_version="t-2", follows="", categories=RENAMED.categories), "handgun")
     anew = Taxonomy(taxonomy_version="x-1", follows="", categories=SPLIT.categories)
     move_to(run_body, anew, "handgun")
     with pytest.raises(NothingToDo, match="they are none"):
@@ -294,3 +301,57 @@ def test_the_commands(
     assert cli(["taxonomy", "unmap", "--product-line", "cabin", "--from", "t-1"]) == 0
     assert cli(["taxonomy", "unmap", "--product-line", "cabin", "--from", "t-1"]) == 99
     assert [row["is_active"] for row in rows_of(labelled, "taxonomy_mappings")] == [False]
+
+
+def test_a_split_class_that_keeps_its_id_is_asked_about_again(labelled: World, run_body: Run) -> None:
+    before = freeze(labelled, run_body, "snap-1")
+    narrowed = second({"split": "knife", "into": ["knife", "machete"]}, ids=("handgun", "knife", "machete", "grenade"))
+    move_to(run_body, narrowed, "handgun", "knife", "machete")
+    say(run_body, "map", map_forward)
+    with_knife = {scan for scan, row in before.items() if any(box.category == "knife" for box in row.boxes)}
+    made = run_body("backfill.plan", lambda run: plan_backfill(run, "knife", None, None, None), run_id="back", product_line="cabin")
+    assert {row["scan_id"] for row in rows_of(labelled, "selection_items", selection_id=made["selection_id"])} == with_knife
+    label_chosen(run_body, "two")
+    tasks = rows_of(labelled, "labelling_tasks", selection_id=made["selection_id"])
+    assert {row["scan_id"] for row in tasks} == with_knife
+    after = freeze(labelled, run_body, "snap-2")
+    assert any(box.category == "knife" for row in after.values() for box in row.boxes)
+    with pytest.raises(NothingToDo):
+        run_body("backfill.plan", lambda run: plan_backfill(run, "knife", None, None, None), run_id="again", product_line="cabin")
+
+
+def test_answers_that_come_after_the_mapping_count_too(run_body: Run, world: World) -> None:
+    define(run_body)
+    add_bags(run_body, world, BAGS)
+    run_job_of(run_body, "selection.create", "select")
+    run_job_of(run_body, "labelling.push", "push")
+    move_to(run_body, RENAMED, "handgun", "blade")
+    assert [one["annotations"] for one in say(run_body, "map", map_forward)["mapped"]] == [0]
+    run_job_of(run_body, "labelling.pull", "pull")
+    run_job_of(run_body, "review.run", "review")
+    assert {row.looked_for for row in freeze(world, run_body, "snap").values()} == {("handgun", "blade")}
+
+
+def test_imports_under_an_older_version_wait_too(run_body: Run, world: World) -> None:
+    define(run_body)
+    scans = add_bags(run_body, world, BAGS)
+
+    def bring(run: Any) -> dict[str, Any]:
+        about = {"product_line": "cabin", "author": "set", "author_kind": "report", "tool": "import:coco", "taxonomy_version": "t-1"}
+        rows = [about | {"annotation_id": f"i-{scan}", "scan_id": scan, "looked_for": ["handgun", "knife"], "boxes": []} for scan in scans]
+        run.publication.insert("annotations", rows, action="annotation.imported", subject="annotation_id")
+        return {}
+
+    run_body("test.import", bring, run_id="import")
+    anew = Taxonomy(taxonomy_version="x-1", follows="", categories=SPLIT.categories)
+    move_to(run_body, RENAMED, "handgun", "blade")
+    with world.catalog.read() as connection:
+        (line,) = active_definitions(connection)
+        assert unmapped_scans(connection, line, ()) == {
+            "labelled under the taxonomy t-1, which is not mapped (scanloop taxonomy map)": len(scans)
+        }
+        assert unmapped_scans(connection, line, scans) == {}
+    move_to(run_body, anew, "handgun")
+    with world.catalog.read() as connection:
+        (line,) = active_definitions(connection)
+        assert unmapped_scans(connection, line, ()) == {"labelled under the taxonomy t-1, to which x-1 does not go back": len(scans)}

@@ -23,9 +23,11 @@ from scanloop.store import Store, open_store
 BITS = 2
 
 
-def freeze(store: Store, scans: list[LabelledScan], parent: SnapshotReader | None, **rules: Any) -> tuple[SnapshotReader, Collected]:
+def freeze(
+    store: Store, scans: list[LabelledScan], parent: SnapshotReader | None, bits: int = BITS, **rules: Any
+) -> tuple[SnapshotReader, Collected]:
     """A snapshot as the job makes one."""
-    definition = line(selection={"near_duplicate_bits": BITS}, snapshot={"buckets": 4, **rules})
+    definition = line(selection={"near_duplicate_bits": bits}, snapshot={"buckets": 4, **rules})
     past = past_of(parent)
     collected = records_of(scans, definition, past)
     built = build_root(collected, definition, parent, past)
@@ -85,7 +87,7 @@ def test_nothing_leaks_over_any_history(seed: int, is_by_bag: bool) -> None:
     drawn = random.Random(2 * seed + is_by_bag)
     everything = scans_of(drawn)
     versions: list[tuple[SnapshotReader, list[SnapshotRecord], int, set[str]]] = []
-    test_set = drawn.randrange(2)
+    test_set, do_bits_change = drawn.randrange(2), drawn.random() < 0.4
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder).as_uri())
         for _ in range(drawn.randint(2, 5)):
@@ -93,18 +95,20 @@ def test_nothing_leaks_over_any_history(seed: int, is_by_bag: bool) -> None:
             test_set += drawn.random() < 0.3 if test_set else 0
             rules = rules_of(drawn, test_set, is_by_bag=is_by_bag)
             parent = versions[-1][0] if versions else None
-            reader, collected = freeze(store, present, parent, **rules)
-            again, _ = freeze(store, drawn.sample(present, len(present)), parent, **rules)
+            bits = drawn.randrange(5) if do_bits_change else BITS
+            reader, collected = freeze(store, present, parent, bits, **rules)
+            again, _ = freeze(store, drawn.sample(present, len(present)), parent, bits, **rules)
             assert again.snapshot_id == reader.snapshot_id, "the order of the input decided something"
             assert list(violations(reader)) == []
             rows = list(reader.rows())
-            assert list(leaks(rows, BITS, rules["split_by"])) == []
+            assert list(leaks(rows, bits, rules["split_by"])) == []
             stays = {scan.facts["scan_id"] for scan in present if scan.facts["bag_id"] not in collected.withheld_for}
             versions.append((reader, rows, test_set, stays))
     ever: dict[str, set[str]] = {split: set() for split in ("train", "val", "test")}
-    for number, (_, rows, version, stays) in enumerate(versions):
+    for number, (reader, rows, version, stays) in enumerate(versions):
         for _, before, *_ in versions[:number]:
-            assert list(leaks_between(before, rows, BITS)) == []
+            bits = reader.root.rules["near_duplicate_bits"]
+            assert list(leaks_between(before, rows, bits)) == []
         for split in ever:
             others = set().union(*(ever[other] for other in ever if other != split))
             assert not of_split(rows, split) & others, "a scan was in another split before"
@@ -266,3 +270,37 @@ def test_any_flipped_byte_is_found(store: Store) -> None:
                 list(violations(load_snapshot(store, second.snapshot_id)))
         store.put(key, whole)
     assert list(violations(load_snapshot(store, second.snapshot_id))) == []
+
+
+def test_where_more_bits_count_as_near_neither_of_two_old_copies_is_used(store: Store) -> None:
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    trained, tested = (next(bag for bag in BAGS if drawn_split(3, bag, shares) == split) for split in ("train", "test"))
+    scans = [labelled(bag) for bag in BAGS if bag not in (trained, tested)]
+    scans += [labelled(trained, phash="0" * 16), labelled(tested, phash="0" * 15 + "7")]
+    first, _ = freeze(store, scans, None)
+    assert {row.bag_id: row.split for row in first.rows() if row.bag_id in (trained, tested)} == {trained: "train", tested: "test"}
+    second, _ = freeze(store, scans, first, 4)
+    assert {row.split for row in second.rows() if row.bag_id in (trained, tested)} == {"withheld"}
+    assert list(leaks_between(list(first.rows()), list(second.rows()), 4)) == []
+
+
+def test_synthetic_copies_that_are_used_nowhere_hinder_nobody(store: Store) -> None:
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    trained, tested = (next(f"x-{n}" for n in range(99) if drawn_split(3, f"x-{n}", shares) == split) for split in ("train", "test"))
+    scans = [labelled(trained, phash="0" * 16), labelled(tested, phash="0" * 16, is_projected=True)]
+    reader, _ = freeze(store, scans, None)
+    assert {row.bag_id: row.split for row in reader.rows()} == {trained: "train", tested: "withheld"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.07, 0.3, 0.5])
+def test_both_caps_hold_together(store: Store, share: float) -> None:
+    scans = [labelled(f"real-{n}") for n in range(8)] + [labelled(f"synthetic-{n}", is_projected=True) for n in range(60)]
+    scans += [labelled(f"clean-{n}", boxes=()) for n in range(150)]
+    scans += [labelled(f"both-{n}", boxes=(), is_projected=True) for n in range(20)]
+    reader, _ = freeze(store, scans, None, synthetic_share=share, clean_bag_ratio=0.5)
+    train = list(reader.records("train"))
+    clean = {row.bag_id for row in train if row.is_clean_bag}
+    assert len(clean) <= 0.5 * len({row.bag_id for row in train} - clean)
+    assert sum(row.is_synthetic for row in train) <= share * len(train) + 1e-9
+    assert list(violations(reader)) == []
+    assert sum(reader.counts["withheld"].values()) == sum(row.weight == 0 for row in reader.rows())

@@ -29,6 +29,7 @@ def test_a_picture_shows_the_scanners_with_the_most_scans(tmp_path):
     draw(cells(rows, ("handgun", "knife")), "title", tmp_path / "many.png")
     draw(cells(rows[:1], ("handgun", "knife")), "title", tmp_path / "one.png")
     draw(cells([], ("knife",)), "title", tmp_path / "none.png")
+    draw(cells([record("m", scanner_id="x$^$y_{")], ("knife",)), "of $^$", tmp_path / "marks.png")
     many, one, none = (images.imread(tmp_path / f"{name}.png") for name in ("many", "one", "none"))
     assert many.shape[0] > 5 * one.shape[0]
     assert many.shape[0] < 40 * one.shape[0]
