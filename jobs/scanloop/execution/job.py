@@ -177,7 +177,9 @@ def _publish(
     `is_earlier` says that an earlier attempt wrote the receipt: others may have had the lease since.
     """
     try:
-        _apply_receipt(catalog, store, receipt, key, digest, lease, is_earlier=is_earlier)
+        if is_earlier:
+            _check_outputs(catalog, store, receipt)
+        _apply_receipt(catalog, store, receipt, key, digest, lease)
     except Superseded as superseded:
         _log_superseded(catalog, receipt, key, digest, superseded.message)
         raise
@@ -200,9 +202,25 @@ def _log_superseded(catalog: Catalog, receipt: Receipt, key: str, digest: str, r
             audit.append(connection, [entry])
 
 
-def _apply_receipt(
-    catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None, *, is_earlier: bool
-) -> None:
+def _check_outputs(catalog: Catalog, store: Store, receipt: Receipt) -> None:
+    """Make sure that what a receipt names is there, unless the catalog has it already.
+
+    A worker that slept between its fence and its receipt may have lost its objects to one that cleared up; whoever has the lease now keeps others
+    from doing so.
+
+    Raises:
+        Superseded: an object is gone.
+    """
+    this_run = (runs.c.run_id == receipt.run_id, runs.c.job == receipt.job, runs.c.part == receipt.part)
+    with catalog.read() as connection:
+        if connection.execute(sa.select(runs.c.receipt_sha256).where(*this_run)).scalar_one_or_none() is not None:
+            return
+    gone = next((output["key"] for output in receipt.outputs if store.head(output["key"]) is None), None)
+    if gone is not None:
+        raise Superseded(f"{store.uri(gone)}, which {receipt.job} of {receipt.run_id} wrote, is gone. Start another run.")
+
+
+def _apply_receipt(catalog: Catalog, store: Store, receipt: Receipt, key: str, digest: str, lease: leases.Lease | None) -> None:
     """Apply the publication that a receipt names, in one transaction, unless that was done."""
     with catalog.begin() as connection:
         audit.hold_head(connection)
@@ -216,11 +234,6 @@ def _apply_receipt(
             raise DataWrong(
                 f"The catalog holds another receipt for {receipt.job} of {receipt.run_id} than {store.uri(key)}: one of them was forged."
             )
-        if is_earlier:
-            # A worker that slept between its fence and its receipt may have lost to one that cleared up.
-            gone = next((output["key"] for output in receipt.outputs if store.head(output["key"]) is None), None)
-            if gone is not None:
-                raise Superseded(f"{store.uri(gone)}, which {receipt.job} of {receipt.run_id} wrote, is gone. Start another run.")
         content = store.get(receipt.publication["key"])
         if not store.verify(receipt.publication["key"], receipt.publication["sha256"]):
             raise ObjectCorrupt(f"{store.uri(receipt.publication['key'])} is not what its receipt names.")

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from scanloop.labelling.boxes import Box
 from scanloop.taxonomy.tree import Merge, Rename, Split, Taxonomy
+
+if TYPE_CHECKING:  # the Airflow environment, which looks at the catalog, has no numpy
+    from scanloop.labelling.boxes import Box
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from scanloop.catalog import tables as t
-from scanloop.labelling.boxes import Box
 from scanloop.product_lines import ProductLine
 from scanloop.taxonomy.carry import Step, asked_as, carried, speaks_about, step_to
 from scanloop.taxonomy.tree import Taxonomy, from_row
+
+if TYPE_CHECKING:
+    from scanloop.labelling.boxes import Box
 
 
 @dataclass(frozen=True)
