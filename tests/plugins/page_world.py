@@ -113,6 +113,8 @@ def fill(engine: sa.Engine) -> None:
                     },
                 )
                 if states[rank % 5] == "accepted":
+                    note = {"annotation_id": f"n-{task}", "scan_id": scan, "product_line": key, "task_id": task, "author": "review"}
+                    insert(t.annotations, {**note, "author_kind": "consensus", "tool": "review", "taxonomy_version": "t-1"})
                     insert(
                         t.reviews,
                         {
@@ -123,6 +125,7 @@ def fill(engine: sa.Engine) -> None:
                             "verdict": "accepted",
                             "reason": "agreed",
                             "agreement": 1.0,
+                            "annotation_id": f"n-{task}",
                         },
                     )
             snapshot, models = f"{key}-snapshot", [f"{key}-model-{number}".encode().hex().ljust(64, "0")[:64] for number in (1, 2)]
