@@ -20,7 +20,7 @@ class WantedTask:
     scan_id: str
     """About which scan."""
     schema_version: str
-    """Which question: the labelling schema, with `+category` for a category added later."""
+    """Which question: the labelling schema, with `+category@taxonomy` for a category added later."""
     round: int
     """1, or one more than the round that came back."""
     selection_id: str
