@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from scanloop.catalog.tables import reviews
 from scanloop.product_lines import ProductLine
 
 REPORT = "report"
@@ -40,3 +41,14 @@ def is_trusted_report(notes: Any, definition: ProductLine) -> sa.ColumnElement[b
     return sa.and_(
         notes.c.author_kind == REPORT, notes.c.tool.in_([f"{THREAT_REPORT}{kind}" for kind in definition.labelling.trusted_reports])
     )
+
+
+def is_believed(notes: Any, definition: ProductLine) -> sa.ColumnElement[bool]:
+    """Whether an annotation counts for a product line, accepted by a review or as it came, under whatever version of the taxonomy."""
+    accepted = sa.exists().where(
+        reviews.c.annotation_id == notes.c.annotation_id,
+        reviews.c.product_line == definition.product_line,
+        reviews.c.verdict == "accepted",
+    )
+    as_it_came = sa.and_(notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes))
+    return sa.or_(accepted, as_it_came, is_trusted_report(notes, definition))

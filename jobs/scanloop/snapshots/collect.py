@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from scanloop.catalog import tables
 from scanloop.curation.near_duplicates import Fingerprint
 from scanloop.labelling.boxes import boxes_from_json
-from scanloop.labelling.trusted import is_trusted, is_trusted_report, not_replaced
+from scanloop.labelling.trusted import is_believed, is_trusted, is_trusted_report, not_replaced
 from scanloop.product_lines import ProductLine
 from scanloop.query.sql import of_product_line
 from scanloop.snapshots.effective import AnnotationSet, EffectiveAnnotation, effective_annotation
@@ -94,20 +94,14 @@ def labelled_scans(connection: sa.Connection, definition: ProductLine) -> list[L
 
 def unmapped_scans(connection: sa.Connection, definition: ProductLine, used: Collection[str]) -> dict[str, int]:
     """Scans of the product line, beside those `used`, about which something is known under versions of the taxonomy that do not count, by reason."""
-    reviews, notes, scans = tables.reviews, tables.annotations, tables.scans
+    notes, scans = tables.annotations, tables.scans
     lineage = lineage_of(connection, definition)
-    accepted = sa.exists().where(
-        reviews.c.annotation_id == notes.c.annotation_id,
-        reviews.c.product_line == definition.product_line,
-        reviews.c.verdict == "accepted",
-    )
-    imported = sa.and_(notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes))
     rows = connection.execute(
         sa.select(notes.c.taxonomy_version, scans.c.scan_id, scans.c.scanner_id)
         .join(scans, scans.c.scan_id == notes.c.scan_id)
         .where(
             ~lineage.counts(notes),
-            sa.or_(accepted, imported, is_trusted_report(notes, definition)),
+            is_believed(notes, definition),
             scans.c.state == "validated",
             of_product_line(definition.query),
         )

@@ -14,7 +14,7 @@ from scanloop.catalog import tables as t
 from scanloop.errors import NothingToDo, WrongArguments
 from scanloop.execution import JobRun
 from scanloop.labelling.boxes import boxes_from_json
-from scanloop.labelling.trusted import is_trusted, is_trusted_report, not_replaced
+from scanloop.labelling.trusted import is_believed
 from scanloop.product_lines import ProductLine
 from scanloop.taxonomy.carry import Step, carried
 from scanloop.taxonomy.lineage import older_versions
@@ -42,17 +42,9 @@ class Forecast:
 
 def forecast(connection: sa.Connection, definition: ProductLine, version: str, steps: Sequence[Step]) -> Forecast:
     """Look at every annotation of `version` that would count for the product line."""
-    notes, reviews = t.annotations, t.reviews
-    accepted = sa.exists().where(
-        reviews.c.annotation_id == notes.c.annotation_id,
-        reviews.c.product_line == definition.product_line,
-        reviews.c.verdict == "accepted",
-    )
-    imported = sa.and_(notes.c.product_line == definition.product_line, is_trusted(notes), not_replaced(notes))
+    notes = t.annotations
     rows = connection.execute(
-        sa.select(notes.c.looked_for, notes.c.boxes).where(
-            notes.c.taxonomy_version == version, sa.or_(accepted, imported, is_trusted_report(notes, definition))
-        ),
+        sa.select(notes.c.looked_for, notes.c.boxes).where(notes.c.taxonomy_version == version, is_believed(notes, definition)),
         execution_options={"yield_per": 5000},
     )
     total = before = after = 0
